@@ -1,0 +1,250 @@
+/* commit.c: the commit protocol (DESIGN.md section 4).
+ *
+ * Persist order, and what a crash finds:
+ *   before P1   base and scratch hold stores beyond the committed end: garbage that nobody names
+ *   P1          direct and scratch pages are durable
+ *   before P2   the record is torn or missing: recovery stops in front of it; the old state
+ *   P2          the record is durable: the new state, whatever happens from here on (L1)
+ *   afterwards  base may hold any part of what the record says: replay completes it
+ *
+ * What other threads see:
+ *   until last_committed is published   the old state; nodes pushed before have a txid that no
+ *                                       snapshot reaches
+ *   published, pages ZAPPED             readers of the new state wait at those pages; readers of the
+ *                                       old one too, for as long as it takes to store some lines
+ *   words set                           either base holds the new content (nobody could see or pin
+ *                                       the old), or the private copy has become a version
+ *
+ * Nothing fails after P2: space, frames and the record's buffer are there since txn_prepare. A page
+ * state that has no business here is a failed check: the store refuses further writes, and the next
+ * open replays the record.
+ */
+#include "engine/commit.h"
+
+#include "engine/chain.h"
+#include "engine/checkpoint.h"
+#include "engine/frames.h"
+#include "engine/lines.h"
+#include "engine/snapshot.h"
+#include "engine/store.h"
+
+/* Nodes in limbo at which a commit that pushed versions looks whether they can be freed. */
+#define COMMIT_LIMBO_HIGH 64u
+
+static bool commit_is_live(const struct txn_page *p)
+{
+    return !p->dropped && (p->scratch || p->bitmap);
+}
+
+static void commit_build_record(struct store *s)
+{
+    struct txn *t = &s->txn;
+    log_begin(s, t->log_pages, t->log_pairs, t->log_listed);
+    uint64_t high = 0;
+    /* Page descriptors come first, pairs behind them. */
+    for (uint32_t i = 0; i < t->page_count; i++) {
+        const struct txn_page *p = &t->pages[i];
+        if (!commit_is_live(p))
+            continue;
+        if (p->page >= high)
+            high = (uint64_t)p->page + 1;
+        if (!p->scratch)
+            log_add_page(s, p->page, p->bitmap, region_frame(&s->region, p->node));
+    }
+    if (t->log_listed) {
+        log_add_list(s, t->list_hash, t->log_pairs, high);
+        return;
+    }
+    for (uint32_t i = 0; t->log_pairs && i < t->page_count; i++) {
+        const struct txn_page *p = &t->pages[i];
+        if (commit_is_live(p) && p->scratch)
+            log_add_pair(s, p->page, p->scratch);
+    }
+}
+
+/* Store a page's new content into base: the logged lines if base held the previous version, all that
+ * differs otherwise. Nobody can reach base's page. */
+static void commit_apply(struct store *s, struct txn_page *p, bool has_chain)
+{
+    uint8_t *base = base_at(&s->base, (uint64_t)p->page << DAX_PAGE_SHIFT);
+    const uint8_t *content = region_frame(&s->region, p->node);
+    lines_store(&s->persist, base, content, has_chain ? lines_diff(base, content) : p->bitmap);
+    p->applied = true;
+    GUARDED_ADD(s->region.header->guarded.pages_applied, 1);
+}
+
+static bool commit_push(struct store *s, struct txn_page *p)
+{
+    if (!chain_push(s, p->page, p->node))
+        return false;
+    p->node = 0;
+    GUARDED_ADD(s->region.header->guarded.pages_pushed, 1);
+    return true;
+}
+
+/* Pages that were stored straight into base become reachable. */
+static bool commit_map_direct(struct store *s)
+{
+    struct txn *t = &s->txn;
+    if (t->direct_count == 0)
+        return true;
+    for (uint64_t page = t->direct_from; page < t->direct_high; page++)
+        if (txn_is_direct(t, page) && !pageword_set(&s->region, page, PAGE_MAPPED, 0))
+            return false;
+    GUARDED_ADD(s->region.header->guarded.pages_direct, t->direct_count);
+    return true;
+}
+
+/* Before publishing: push what readers of the old state must be kept from, apply what nobody knows,
+ * zap the rest. */
+static bool commit_expose(struct store *s, uint64_t txid, bool others)
+{
+    struct txn *t = &s->txn;
+    struct region *r = &s->region;
+    if (!commit_map_direct(s))
+        return false;
+    if (others)
+        scan_take(&s->scan, r, t->slot, true);
+    bool applied = false;
+    for (uint32_t i = 0; i < t->page_count; i++) {
+        struct txn_page *p = &t->pages[i];
+        p->applied = false;
+        if (!commit_is_live(p))
+            continue;
+        GUARDED_SET(r->nodes[p->node].txid, txid);
+        uint64_t w = pageword_load(r, p->page);
+        enum page_state state = pageword_state(w);
+        bool unknown = state == PAGE_ABSENT || state == PAGE_TRUNCATED;
+        if (!p->scratch && unknown) {
+            commit_apply(s, p, false);
+            applied = true;
+        } else if (p->scratch || others || state == PAGE_ZAPPED) {
+            if (!commit_push(s, p) || (others && !chain_trim(s, p->page, &s->scan)))
+                return false;
+        } else if (!pageword_set(r, p->page, PAGE_ZAPPED, pageword_node(w))) {
+            return false;
+        }
+    }
+    if (!applied)
+        return true;
+    persist_visible(&s->persist);
+    for (uint32_t i = 0; i < t->page_count; i++)
+        if (t->pages[i].applied && !pageword_set(r, t->pages[i].page, PAGE_MAPPED, 0))
+            return false;
+    return true;
+}
+
+/* After publishing: every zapped page is applied or pushed. */
+static bool commit_settle(struct store *s, uint64_t txid)
+{
+    struct txn *t = &s->txn;
+    struct region *r = &s->region;
+    scan_take(&s->scan, r, t->slot, false);
+    bool older = scan_sees(&s->scan, 1, txid);
+    for (uint32_t i = 0; i < t->page_count; i++) {
+        struct txn_page *p = &t->pages[i];
+        if (!commit_is_live(p) || !p->node || p->applied)
+            continue;
+        if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))) {
+            if (!commit_push(s, p) || !chain_trim(s, p->page, &s->scan))
+                return false;
+        } else {
+            commit_apply(s, p, pageword_node(pageword_load(r, p->page)) != 0);
+        }
+    }
+    /* Before a reader that sees the words below loads what was stored above. */
+    persist_visible(&s->persist);
+    for (uint32_t i = 0; i < t->page_count; i++) {
+        struct txn_page *p = &t->pages[i];
+        if (p->applied && pageword_state(pageword_load(r, p->page)) == PAGE_ZAPPED &&
+            !chain_clear(s, p->page, PAGE_MAPPED))
+            return false;
+    }
+    return true;
+}
+
+static void commit_note_size(struct store *s, uint64_t txid)
+{
+    struct txn *t = &s->txn;
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t pages = pages_of(t->size_bytes);
+    if (pages < t->pages_old || t->pages_kept < t->pages_old) {
+        if (t->pages_old > GUARDED_GET(g->shrunk_high))
+            GUARDED_SET(g->shrunk_high, t->pages_old);
+        GUARDED_SET(g->shrink_txid, txid);
+    }
+    if (pages > GUARDED_GET(g->fresh_from))
+        GUARDED_SET(g->fresh_from, pages);
+}
+
+static bool commit_publish(struct store *s, uint64_t txid)
+{
+    struct txn *t = &s->txn;
+    struct region *r = &s->region;
+    bool others = scan_others_active(r, t->slot);
+    if (!commit_expose(s, txid, others))
+        return false;
+    commit_note_size(s, txid);
+    snapshot_publish(r, txid, t->size_bytes);
+    snapshot_advance(r, t->slot, txid);
+    if (!commit_settle(s, txid))
+        return false;
+
+    for (uint32_t i = t->page_count; i-- > 0;)
+        if (t->pages[i].node)
+            frames_give(r, t->pages[i].node);
+    if (GUARDED_GET(r->header->guarded.limbo_count) > (others ? COMMIT_LIMBO_HIGH : 0))
+        frames_reclaim(r, &s->scan, t->slot);
+    return true;
+}
+
+dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
+{
+    struct txn *t = &s->txn;
+    struct region_guarded *g = &s->region.header->guarded;
+    *txid_out = atomic_load_explicit(&s->region.header->last_committed, memory_order_relaxed);
+    if (!t->active)
+        return DAX_OK;
+    dax_rc rc = store_usable(s, err);
+    if (rc == DAX_OK)
+        rc = txn_prepare(s, err);
+    if (rc != DAX_OK)
+        return rc;
+    if (txn_is_empty(t)) {
+        txn_abort(s);
+        GUARDED_ADD(g->aborts, -1);
+        return DAX_OK;
+    }
+    uint64_t txid = t->snapshot + 1;
+    commit_build_record(s);
+    if (t->direct_dirty) {
+        rc = persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err);
+        if (rc != DAX_OK)
+            return rc;
+        t->direct_dirty = false;
+    }
+    rc = log_append(s, txid, t->size_bytes, t->log_listed ? DAX_RECORD_LIST_IN_SCRATCH : 0,
+                    t->list_page, err);
+    if (rc != DAX_OK)
+        return rc;
+
+    uint64_t scratch = t->log_pairs;
+    GUARDED_ADD(g->commits, 1);
+    GUARDED_ADD(g->pages_committed, t->log_pages + t->log_pairs + t->direct_count);
+    GUARDED_ADD(g->pages_scratch, scratch);
+    if (!commit_publish(s, txid)) {
+        /* Durable, but this process has lost its way: no more writes; the next open replays. */
+        (void)store_fail(s, err, "transaction %llu is committed, but a page was in a state that "
+                                 "no commit can meet",
+                         (unsigned long long)txid);
+        txn_reset(s);
+        return DAX_CORRUPT;
+    }
+    uint32_t slot = t->slot;
+    txn_reset(s);
+    t->list_page = 0;
+    *txid_out = txid;
+    if (scratch)
+        checkpoint_after_scratch(s, slot);
+    return DAX_OK;
+}

@@ -1,0 +1,21 @@
+/* conn.h: a connection's own state. The interface is engine.h.
+ */
+#ifndef DAX_CONN_H
+#define DAX_CONN_H
+
+#include "engine/store.h"
+
+/* Used by one thread at a time. */
+struct conn {
+    struct store *store;
+    uint32_t slot;
+    bool read_only;
+    bool reading;  /* holds a snapshot */
+    bool writing;  /* holds the writer lock */
+    uint32_t private_limit; /* frames of one transaction */
+    uint64_t snapshot;
+    uint64_t size_bytes; /* of the snapshot */
+    void *pinned[DAX_SLOT_PINS_SHARED]; /* what conn_pin handed out for pin i, NULL: free */
+};
+
+#endif

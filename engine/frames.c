@@ -1,0 +1,135 @@
+/* frames.c: free lists of version nodes.
+ *
+ * The free list is last in, first out, so that a transaction's private copies reuse frames that are
+ * still in the CPU cache. Nodes whose frames were given back to the system are on a second list,
+ * used after the first is empty and before nodes that were never used.
+ */
+#include "engine/frames.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* Frames given back in one go: bounds the pause. */
+#define FRAMES_TRIM_BATCH 4096u
+
+uint32_t frames_take(struct region *r)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t node = GUARDED_GET(g->free);
+    if (node) {
+        GUARDED_SET(g->free, r->nodes[node].next);
+        GUARDED_ADD(g->free_count, -1);
+    } else if ((node = GUARDED_GET(g->cold)) != 0) {
+        GUARDED_SET(g->cold, r->nodes[node].next);
+    } else {
+        node = GUARDED_GET(g->fresh);
+        if (node >= DAX_MAX_NODES)
+            return 0;
+        GUARDED_SET(g->fresh, node + 1);
+    }
+    struct node *n = &r->nodes[node];
+    n->next = n->prev = 0;
+    GUARDED_SET(n->storage, NODE_FRAME);
+    GUARDED_ADD(g->nodes_used, 1);
+    return node;
+}
+
+/* Back on the free list, whatever it was before. */
+static void frames_free(struct region *r, uint32_t node)
+{
+    struct region_guarded *g = &r->header->guarded;
+    if (GUARDED_GET(r->nodes[node].storage) > NODE_BASE)
+        GUARDED_ADD(g->scratch_nodes, -1);
+    r->nodes[node].next = GUARDED_GET(g->free);
+    GUARDED_SET(g->free, node);
+    GUARDED_ADD(g->free_count, 1);
+    GUARDED_ADD(g->nodes_used, -1);
+}
+
+void frames_give(struct region *r, uint32_t node)
+{
+    frames_free(r, node);
+}
+
+void frames_limbo(struct region *r, uint32_t node)
+{
+    struct region_guarded *g = &r->header->guarded;
+    r->nodes[node].next = GUARDED_GET(g->limbo);
+    r->nodes[node].prev = 0;
+    GUARDED_SET(g->limbo, node);
+    GUARDED_ADD(g->limbo_count, 1);
+}
+
+void frames_reclaim(struct region *r, struct scan *s, uint32_t self)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t node = GUARDED_GET(g->limbo);
+    if (!node)
+        return;
+    /* The unlinking stores came before this scan: who is not seen here cannot reach the nodes. */
+    scan_take(s, r, self, false);
+    uint32_t keep = 0, kept = 0;
+    while (node) {
+        uint32_t next = r->nodes[node].next;
+        if (s->pin_count && scan_node_pinned(s, node)) {
+            r->nodes[node].next = keep;
+            keep = node;
+            kept++;
+        } else {
+            frames_free(r, node);
+        }
+        node = next;
+    }
+    GUARDED_SET(g->limbo, keep);
+    GUARDED_SET(g->limbo_count, kept);
+}
+
+static int frames_compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+void frames_trim(struct region *r)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t batch[FRAMES_TRIM_BATCH];
+    while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + FRAMES_TRIM_BATCH) {
+        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
+            batch[i] = GUARDED_GET(g->free);
+            GUARDED_SET(g->free, r->nodes[batch[i]].next);
+        }
+        GUARDED_ADD(g->free_count, -(uint32_t)FRAMES_TRIM_BATCH);
+        qsort(batch, FRAMES_TRIM_BATCH, sizeof *batch, frames_compare);
+        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH;) {
+            uint32_t n = 1;
+            while (i + n < FRAMES_TRIM_BATCH && batch[i + n] == batch[i] + n)
+                n++;
+            /* Failure only means that the memory stays. */
+            (void)madvise(region_frame(r, batch[i]), (size_t)n * DAX_PAGE_BYTES, MADV_DONTNEED);
+            i += n;
+        }
+        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
+            r->nodes[batch[i]].next = GUARDED_GET(g->cold);
+            GUARDED_SET(g->cold, batch[i]);
+        }
+    }
+}
+
+static uint32_t frames_list_length(const struct region *r, uint32_t node)
+{
+    uint32_t n = 0;
+    for (; node; node = r->nodes[node].next)
+        n++;
+    return n;
+}
+
+bool frames_validate(const struct region *r)
+{
+    const struct region_guarded *g = &r->header->guarded;
+    uint32_t free_count = frames_list_length(r, GUARDED_GET(g->free));
+    uint32_t cold = frames_list_length(r, GUARDED_GET(g->cold));
+    return free_count == GUARDED_GET(g->free_count) &&
+           frames_list_length(r, GUARDED_GET(g->limbo)) == GUARDED_GET(g->limbo_count) &&
+           free_count + cold + GUARDED_GET(g->nodes_used) + 1 == GUARDED_GET(g->fresh);
+}

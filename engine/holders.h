@@ -1,0 +1,20 @@
+/* holders.h: who holds a snapshot or a pin, for messages and status. Any thread; a moment's view.
+ */
+#ifndef DAX_HOLDERS_H
+#define DAX_HOLDERS_H
+
+#include "engine/engine.h"
+
+struct store;
+
+size_t holders_list(const struct store *s, uint32_t self, struct holder_info *out, size_t max);
+
+/* Describe the oldest holder, other than slot `self`, of a pin on one of the pages: "process 4711,
+ * thread 4712, connection 3, since 12.3 s, page 17". false: nobody else pins them. */
+bool holders_describe(const struct store *s, uint32_t self, const uint32_t *pages, size_t count,
+                      char *buf, size_t buf_bytes);
+
+/* Refcount of a page: pins on base and on its versions. */
+uint32_t holders_refcount(const struct store *s, uint64_t page);
+
+#endif

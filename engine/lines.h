@@ -1,0 +1,47 @@
+/* lines.h: pages as sets of cache lines. */
+#ifndef DAX_LINES_H
+#define DAX_LINES_H
+
+#include <string.h>
+
+#include "engine/limits.h"
+#include "engine/persist.h"
+
+/* Bitmap of the lines in which two pages differ. */
+static inline uint64_t lines_diff(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t bitmap = 0;
+    for (unsigned i = 0; i < DAX_PAGE_LINES; i++) {
+        uint64_t x[8], y[8], differ = 0;
+        memcpy(x, a + i * DAX_LINE_BYTES, sizeof x);
+        memcpy(y, b + i * DAX_LINE_BYTES, sizeof y);
+        for (unsigned k = 0; k < 8; k++)
+            differ |= x[k] ^ y[k];
+        bitmap |= (uint64_t)(differ != 0) << i;
+    }
+    return bitmap;
+}
+
+/* Store the named lines of page `from` to the same places of page `to`, neighbours together. */
+static inline void lines_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap)
+{
+    while (bitmap) {
+        unsigned first = (unsigned)__builtin_ctzll(bitmap);
+        uint64_t rest = bitmap >> first;
+        unsigned n = rest == UINT64_MAX ? 64 : (unsigned)__builtin_ctzll(~rest);
+        persist_store(p, to + first * DAX_LINE_BYTES, from + first * DAX_LINE_BYTES,
+                      (size_t)n * DAX_LINE_BYTES);
+        bitmap &= n == 64 ? 0 : ~(((UINT64_C(1) << n) - 1) << first);
+    }
+}
+
+/* As lines_store for a page that is given as its packed lines (a log record). */
+static inline void lines_unpack(struct persist *p, uint8_t *to, const uint8_t *packed,
+                                uint64_t bitmap)
+{
+    for (; bitmap; bitmap &= bitmap - 1, packed += DAX_LINE_BYTES)
+        persist_store(p, to + (unsigned)__builtin_ctzll(bitmap) * DAX_LINE_BYTES, packed,
+                      DAX_LINE_BYTES);
+}
+
+#endif

@@ -1,0 +1,273 @@
+/* log.c: records in the ring. */
+#include "engine/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/hash.h"
+#include "engine/store.h"
+
+static uint64_t log_round(uint64_t bytes)
+{
+    return (bytes + DAX_LINE_BYTES - 1) & ~(uint64_t)(DAX_LINE_BYTES - 1);
+}
+
+uint64_t log_record_bytes(uint64_t pages, uint64_t lines, uint64_t pairs)
+{
+    return sizeof(struct record_header) +
+           log_round(pages * sizeof(struct record_page) + pairs * sizeof(struct record_pair)) +
+           lines * DAX_LINE_BYTES;
+}
+
+uint64_t log_record_bytes_listed(uint64_t pages, uint64_t lines)
+{
+    return sizeof(struct record_header) +
+           log_round(pages * sizeof(struct record_page) + sizeof(struct record_list)) +
+           lines * DAX_LINE_BYTES;
+}
+
+uint64_t log_live(const struct store *s)
+{
+    const struct region_guarded *g = &s->region.header->guarded;
+    return GUARDED_GET(g->lsn_tail) - GUARDED_GET(g->lsn_cursor);
+}
+
+uint64_t log_free_with_reserve(const struct store *s)
+{
+    return s->sidecar.ring_bytes - log_live(s);
+}
+
+uint64_t log_free(const struct store *s)
+{
+    uint64_t reserve = s->sidecar.ring_bytes / DAX_RING_RESERVE_PART;
+    uint64_t all = log_free_with_reserve(s);
+    return all > reserve ? all - reserve : 0;
+}
+
+uint64_t log_record_limit(const struct store *s)
+{
+    return s->sidecar.ring_bytes / DAX_RING_RECORD_PART;
+}
+
+dax_rc log_reserve(struct store *s, uint64_t record_bytes, struct dax_err *err)
+{
+    struct log *l = &s->log;
+    if (record_bytes <= l->capacity)
+        return DAX_OK;
+    size_t capacity = l->capacity ? l->capacity : 64 * DAX_KIB;
+    while (capacity < record_bytes)
+        capacity *= 2;
+    uint8_t *buffer = aligned_alloc(DAX_PAGE_BYTES, capacity);
+    if (!buffer)
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot allocate %zu bytes for a log record",
+                           capacity);
+    free(l->buffer);
+    l->buffer = buffer;
+    l->capacity = capacity;
+    return DAX_OK;
+}
+
+void log_begin(struct store *s, uint64_t pages, uint64_t pairs, bool listed)
+{
+    struct log *l = &s->log;
+    size_t tail = listed ? sizeof(struct record_list) : pairs * sizeof(struct record_pair);
+    l->descriptor_bytes = 0;
+    l->descriptor_space = log_round(pages * sizeof(struct record_page) + tail);
+    l->line_bytes = 0;
+    l->page_count = 0;
+    l->pair_count = 0;
+    l->page_high = 0;
+    l->names_scratch = false;
+    /* Padding is part of what is hashed. */
+    if (l->descriptor_space)
+        memset(l->buffer + sizeof(struct record_header) + l->descriptor_space - DAX_LINE_BYTES, 0,
+               DAX_LINE_BYTES);
+}
+
+static void *log_descriptor(struct log *l, size_t bytes)
+{
+    void *at = l->buffer + sizeof(struct record_header) + l->descriptor_bytes;
+    l->descriptor_bytes += bytes;
+    DAX_ASSERT(l->descriptor_bytes <= l->descriptor_space);
+    return at;
+}
+
+void log_add_page(struct store *s, uint64_t page, uint64_t bitmap, const uint8_t *content)
+{
+    struct log *l = &s->log;
+    struct record_page d = {page, bitmap};
+    memcpy(log_descriptor(l, sizeof d), &d, sizeof d);
+    l->page_count++;
+    uint8_t *lines = l->buffer + sizeof(struct record_header) + l->descriptor_space;
+    for (; bitmap; bitmap &= bitmap - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(bitmap);
+        memcpy(lines + l->line_bytes, content + i * DAX_LINE_BYTES, DAX_LINE_BYTES);
+        l->line_bytes += DAX_LINE_BYTES;
+    }
+    if (page >= l->page_high)
+        l->page_high = page + 1;
+}
+
+void log_add_pair(struct store *s, uint64_t page, uint64_t scratch)
+{
+    struct log *l = &s->log;
+    struct record_pair d = {page, scratch};
+    memcpy(log_descriptor(l, sizeof d), &d, sizeof d);
+    l->pair_count++;
+    l->names_scratch = true;
+    if (page >= l->page_high)
+        l->page_high = page + 1;
+}
+
+void log_add_list(struct store *s, uint64_t list_hash, uint64_t pair_count, uint64_t page_high)
+{
+    struct log *l = &s->log;
+    struct record_list d = {list_hash, 0};
+    memcpy(log_descriptor(l, sizeof d), &d, sizeof d);
+    l->pair_count = (uint32_t)pair_count;
+    l->names_scratch = true;
+    if (page_high > l->page_high)
+        l->page_high = page_high;
+}
+
+/* Store into the ring, in two pieces where it wraps. */
+static void log_store(struct store *s, uint64_t lsn, const uint8_t *from, size_t bytes)
+{
+    uint64_t place = lsn % s->sidecar.ring_bytes;
+    size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
+    persist_store(&s->persist, s->sidecar.ring + place, from, first);
+    if (first < bytes)
+        persist_store(&s->persist, s->sidecar.ring, from + first, bytes - first);
+}
+
+static dax_rc log_make_durable(struct store *s, uint64_t lsn, size_t bytes, struct dax_err *err)
+{
+    uint64_t place = lsn % s->sidecar.ring_bytes;
+    size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
+    dax_rc rc = persist_point(&s->persist, PERSIST_P2_RECORD, s->sidecar.ring + place, first, err);
+    if (rc == DAX_OK && first < bytes)
+        rc = persist_point(&s->persist, PERSIST_P2_RECORD, s->sidecar.ring, bytes - first, err);
+    return rc;
+}
+
+dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t flags,
+                  uint64_t list_page, struct dax_err *err)
+{
+    struct log *l = &s->log;
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t lsn = GUARDED_GET(g->lsn_tail);
+    size_t bytes = sizeof(struct record_header) + l->descriptor_space + l->line_bytes;
+    if (bytes > log_free_with_reserve(s))
+        return store_fail(s, err, "log record of %zu bytes does not fit into %llu free ones",
+                          bytes, (unsigned long long)log_free_with_reserve(s));
+
+    struct record_header *h = (struct record_header *)l->buffer;
+    *h = (struct record_header){.lsn = lsn,
+                                .salt = GUARDED_GET(g->salt),
+                                .txid = txid,
+                                .size_bytes = size_bytes,
+                                .length_lines = (uint32_t)(bytes / DAX_LINE_BYTES),
+                                .page_count = l->page_count,
+                                .pair_count = l->pair_count,
+                                .flags = flags,
+                                .list_page = list_page};
+    h->hash = hash_bytes(l->buffer + sizeof h->hash, bytes - sizeof h->hash);
+    log_store(s, lsn, l->buffer, bytes);
+    dax_rc rc = log_make_durable(s, lsn, bytes, err);
+    if (rc != DAX_OK) {
+        /* It may or may not be on the medium. Make it invalid if that is still possible, so that
+         * a caller who was told of an error does not find the transaction after all. */
+        static const uint8_t zero[DAX_LINE_BYTES];
+        struct dax_err second;
+        log_store(s, lsn, zero, sizeof zero);
+        bool gone = log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
+        (void)store_fail(s, NULL, "%s; the transaction is %s", err ? err->text : "sync failed",
+                         gone ? "not committed" : "committed or not, which the next open will show");
+        return rc;
+    }
+    GUARDED_SET(g->lsn_tail, lsn + bytes);
+    if (l->page_high > GUARDED_GET(g->log_high))
+        GUARDED_SET(g->log_high, l->page_high);
+    if (l->names_scratch)
+        GUARDED_SET(g->scratch_lsn, lsn + bytes);
+    GUARDED_ADD(g->log_bytes_total, bytes);
+    GUARDED_ADD(g->lines_logged, l->line_bytes / DAX_LINE_BYTES);
+    return DAX_OK;
+}
+
+static void log_load(const struct store *s, uint64_t lsn, void *to, size_t bytes)
+{
+    uint64_t place = lsn % s->sidecar.ring_bytes;
+    size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
+    memcpy(to, s->sidecar.ring + place, first);
+    if (first < bytes)
+        memcpy((uint8_t *)to + first, s->sidecar.ring, bytes - first);
+}
+
+/* Do the counts of a header describe its length? Checked before they are used for anything. */
+static bool log_header_fits(const struct store *s, const struct record_header *h, uint64_t lsn)
+{
+    if (h->lsn != lsn || h->salt != GUARDED_GET(s->region.header->guarded.salt) ||
+        (h->flags & ~DAX_RECORD_FLAGS_KNOWN) != 0 || h->length_lines < 1 ||
+        (uint64_t)h->length_lines * DAX_LINE_BYTES > s->sidecar.ring_bytes)
+        return false;
+    uint64_t payload = (uint64_t)h->length_lines * DAX_LINE_BYTES - sizeof *h;
+    uint64_t descriptors = (uint64_t)h->page_count * sizeof(struct record_page);
+    descriptors += h->flags & DAX_RECORD_LIST_IN_SCRATCH
+                       ? sizeof(struct record_list)
+                       : (uint64_t)h->pair_count * sizeof(struct record_pair);
+    return log_round(descriptors) <= payload;
+}
+
+dax_rc log_read(struct store *s, uint64_t lsn, bool *valid_out, struct dax_err *err)
+{
+    struct record_header h;
+    *valid_out = false;
+    log_load(s, lsn, &h, sizeof h);
+    if (!log_header_fits(s, &h, lsn))
+        return DAX_OK;
+    size_t bytes = (size_t)h.length_lines * DAX_LINE_BYTES;
+    dax_rc rc = log_reserve(s, bytes, err);
+    if (rc != DAX_OK)
+        return rc;
+    uint8_t *b = s->log.buffer;
+    log_load(s, lsn, b, bytes);
+    if (hash_bytes(b + sizeof h.hash, bytes - sizeof h.hash) != h.hash)
+        return DAX_OK;
+    /* The hash fits, so these are the writer's own counts; the bitmaps must fit the lines too. */
+    uint64_t lines = 0;
+    for (uint32_t i = 0; i < h.page_count; i++) {
+        struct record_page d;
+        memcpy(&d, b + sizeof h + i * sizeof d, sizeof d);
+        lines += (uint64_t)__builtin_popcountll(d.bitmap);
+    }
+    uint64_t expected = h.flags & DAX_RECORD_LIST_IN_SCRATCH
+                            ? log_record_bytes_listed(h.page_count, lines)
+                            : log_record_bytes(h.page_count, lines, h.pair_count);
+    *valid_out = expected == bytes;
+    return DAX_OK;
+}
+
+dax_rc log_find_later(struct store *s, uint64_t lsn, uint64_t *found_out, struct dax_err *err)
+{
+    *found_out = 0;
+    uint64_t end = lsn + s->sidecar.ring_bytes;
+    for (uint64_t at = lsn + DAX_LINE_BYTES; at < end; at += DAX_LINE_BYTES) {
+        bool valid;
+        dax_rc rc = log_read(s, at, &valid, err);
+        if (rc != DAX_OK)
+            return rc;
+        if (valid) {
+            *found_out = at;
+            return DAX_OK;
+        }
+    }
+    return DAX_OK;
+}
+
+void log_destroy(struct log *l)
+{
+    free(l->buffer);
+    memset(l, 0, sizeof *l);
+}

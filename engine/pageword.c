@@ -1,0 +1,44 @@
+/* pageword.c: the table of edges, and the one function that takes them. */
+#include "engine/pageword.h"
+
+/* edge[from][to]; everything else is a programming error. */
+static const bool pageword_edges[4][4] = {
+    [PAGE_ABSENT] = {[PAGE_MAPPED] = true},   /* first commit that contains the page */
+    [PAGE_MAPPED] = {[PAGE_ZAPPED] = true,    /* somebody wants its base storage */
+                     [PAGE_MAPPED] = true},   /* a version was pushed or dropped */
+    [PAGE_ZAPPED] = {[PAGE_MAPPED] = true,    /* reclaimed, or not drained in time */
+                     [PAGE_TRUNCATED] = true}, /* shrink: no snapshot, no pin */
+    [PAGE_TRUNCATED] = {[PAGE_ABSENT] = true, /* the file has been cut */
+                        [PAGE_MAPPED] = true}, /* the database grew again before that */
+};
+
+bool pageword_edge_ok(enum page_state from, enum page_state to)
+{
+    return pageword_edges[from][to];
+}
+
+bool pageword_set(struct region *r, uint64_t page, enum page_state to, uint32_t node)
+{
+    uint64_t w = pageword_load(r, page);
+    if (!pageword_edge_ok(pageword_state(w), to))
+        return false;
+    uint64_t flags = w & (PAGEWORD_POISONED | PAGEWORD_PROBED);
+    /* Generation 0 belongs to the untouched word. */
+    uint32_t generation = pageword_generation(w) + 1;
+    if (generation == 0)
+        generation = 1;
+    uint64_t next = (uint64_t)to | flags | (uint64_t)node << 8 | (uint64_t)generation << 32;
+    atomic_store_explicit(&r->words[page], next, memory_order_seq_cst);
+    return true;
+}
+
+const char *page_state_name(enum page_state s)
+{
+    switch (s) {
+    case PAGE_ABSENT: return "ABSENT";
+    case PAGE_MAPPED: return "MAPPED";
+    case PAGE_ZAPPED: return "ZAPPED";
+    case PAGE_TRUNCATED: return "TRUNCATED";
+    }
+    return "?";
+}

@@ -1,0 +1,229 @@
+/* persist.c: the two ways of making bytes durable, and the six places where it has to happen.
+ *
+ * Ordering points. "Before" is what a crash just before the point may leave on media, "after" what
+ * it leaves just after.
+ *
+ *   P1  direct pages     before: bypassed and scratch pages are partly on media; no record names
+ *                                them and they lie above all that the log names, so nobody sees it.
+ *                        after:  they are whole; still nobody names them.
+ *   P2  commit record    before: the record is whole, torn or absent. Hash, LSN and salt tell; a
+ *                                torn one is where recovery stops. The commit has not returned.
+ *                        after:  the record is whole: recovery replays it. The commit returns.
+ *   P3  applied pages    before: base pages hold any mix of old and new lines; the records that
+ *                                make them whole are still live and are replayed over them.
+ *                        after:  base is whole up to the last applied record; it is replayed again,
+ *                                without effect.
+ *   P4  cursor slot      before: the new slot is whole, torn or absent; torn or absent, the other
+ *                                slot counts and its records are still there.
+ *                        after:  the new slot counts; log space and pages behind it may be reused.
+ *   P5  mark, body       before: bytes 72 - 91 are partly ours; byte 19 is plain, so they mean
+ *                                nothing, and SQLite does not look at them.
+ *                        after:  they are whole; byte 19 is still plain.
+ *   P6  mark, byte 19    before: the byte is old or new (one byte cannot be torn). Being set: both
+ *                                are right, the log is empty. Being removed: likewise.
+ *                        after:  it is what it was set to. Set: the first record may be stored.
+ *                                Removed: stock SQLite may have the file.
+ *
+ * Cache-line modes (pmem, volatile). A store is non-temporal from 256 bytes up, below that an
+ * ordinary one with a cache-line write-back: a write-back of few lines is cheaper than
+ * write-combining buffers that never fill. Either way the next fence makes it durable, so each
+ * point is one fence.
+ *
+ * msync mode. A store is memcpy into the page cache. P2 and P4 msync the bytes named, the others
+ * fdatasync the database file. The kernel may write any page back earlier, at any time, in any
+ * order: as with cache lines, which can be evicted, correctness must not depend on the contrary.
+ *
+ * Sanitizers do not see libpmem's stores, so under them cache-line modes copy with memcpy and races
+ * on the data are found; the fences stay.
+ */
+#include "engine/persist.h"
+
+#include <errno.h>
+#include <libpmem.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define PERSIST_PLAIN_COPY 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
+#define PERSIST_PLAIN_COPY 1
+#endif
+#endif
+#ifndef PERSIST_PLAIN_COPY
+#define PERSIST_PLAIN_COPY 0
+#endif
+
+/* Non-temporal from here up; libpmem's own threshold is the same but can be moved by the
+ * environment of the process that we are a guest in. */
+#define PERSIST_NT_BYTES 256u
+
+static const char *const tag_names[PERSIST_TAGS] = {
+    [PERSIST_P1_DIRECT] = "P1 (direct pages)",   [PERSIST_P2_RECORD] = "P2 (commit record)",
+    [PERSIST_P3_BASE] = "P3 (applied pages)",    [PERSIST_P4_CURSOR] = "P4 (log cursor)",
+    [PERSIST_P5_MARK_BODY] = "P5 (header mark)", [PERSIST_P6_MARK_BYTE] = "P6 (header mark)",
+};
+
+static unsigned cacheline_flags(size_t len)
+{
+    return PMEM_F_MEM_NODRAIN | (len >= PERSIST_NT_BYTES ? PMEM_F_MEM_NONTEMPORAL : 0u);
+}
+
+static void cacheline_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    (void)p;
+    if (PERSIST_PLAIN_COPY)
+        memcpy(dst, src, len);
+    else
+        pmem_memcpy(dst, src, len, cacheline_flags(len));
+}
+
+static void cacheline_zero(struct persist *p, void *dst, size_t len)
+{
+    (void)p;
+    if (PERSIST_PLAIN_COPY)
+        memset(dst, 0, len);
+    else
+        pmem_memset(dst, 0, len, cacheline_flags(len));
+}
+
+static void cacheline_fence(struct persist *p)
+{
+    (void)p;
+    pmem_drain();
+}
+
+static int cacheline_sync_log(struct persist *p, const void *addr, size_t len)
+{
+    (void)addr;
+    (void)len;
+    cacheline_fence(p);
+    return 0;
+}
+
+static int cacheline_sync_base(struct persist *p)
+{
+    cacheline_fence(p);
+    return 0;
+}
+
+static const struct persist_ops cacheline_ops = {
+    .store = cacheline_store,
+    .zero = cacheline_zero,
+    .fence = cacheline_fence,
+    .sync_log = cacheline_sync_log,
+    .sync_base = cacheline_sync_base,
+};
+
+static void msync_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    (void)p;
+    memcpy(dst, src, len);
+}
+
+static void msync_zero(struct persist *p, void *dst, size_t len)
+{
+    (void)p;
+    memset(dst, 0, len);
+}
+
+/* x86 keeps plain stores in order and memcpy ends its own non-temporal ones with a fence, so only
+ * the compiler has to be told there. */
+static void msync_fence(struct persist *p)
+{
+    (void)p;
+#if defined(__x86_64__) || defined(__i386__)
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    pmem_drain();
+#endif
+}
+
+static int msync_sync_log(struct persist *p, const void *addr, size_t len)
+{
+    (void)p;
+    static _Atomic long page_bytes; /* relaxed: every thread computes the same value */
+    long page = atomic_load_explicit(&page_bytes, memory_order_relaxed);
+    if (page == 0) {
+        page = sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&page_bytes, page, memory_order_relaxed);
+    }
+    uintptr_t start = (uintptr_t)addr & ~((uintptr_t)page - 1);
+    uintptr_t end = (uintptr_t)addr + len;
+    for (;;) {
+        if (msync((void *)start, end - start, MS_SYNC) == 0)
+            return 0;
+        if (errno != EINTR)
+            return errno;
+    }
+}
+
+static int msync_sync_base(struct persist *p)
+{
+    for (;;) {
+        if (fdatasync(p->base_fd) == 0)
+            return 0;
+        if (errno != EINTR)
+            return errno;
+    }
+}
+
+static const struct persist_ops msync_ops = {
+    .store = msync_store,
+    .zero = msync_zero,
+    .fence = msync_fence,
+    .sync_log = msync_sync_log,
+    .sync_base = msync_sync_base,
+};
+
+void persist_init(struct persist *p, enum persist_mode mode, int base_fd)
+{
+    memset(p, 0, sizeof *p);
+    p->mode = mode;
+    p->ops = mode == PERSIST_MSYNC ? &msync_ops : &cacheline_ops;
+    p->base_fd = base_fd;
+}
+
+const char *persist_mode_name(enum persist_mode mode)
+{
+    switch (mode) {
+    case PERSIST_PMEM: return "pmem";
+    case PERSIST_MSYNC: return "msync";
+    case PERSIST_VOLATILE: return "volatile";
+    }
+    return "?";
+}
+
+void persist_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    p->ops->store(p, dst, src, len);
+}
+
+void persist_zero(struct persist *p, void *dst, size_t len)
+{
+    p->ops->zero(p, dst, len);
+}
+
+void persist_visible(struct persist *p)
+{
+    p->ops->fence(p);
+}
+
+dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
+                     struct dax_err *err)
+{
+    /* Counted before the operation, so that an operation of a test can tell which point it is. */
+    p->points[tag]++;
+    bool log = tag == PERSIST_P2_RECORD || tag == PERSIST_P4_CURSOR;
+    int e = log ? p->ops->sync_log(p, addr, len) : p->ops->sync_base(p);
+    if (e == 0)
+        return DAX_OK;
+    return dax_err_set(
+        err, DAX_IO_WRITE, e,
+        "cannot make data durable at %s: %s failed; what reached the disk is unknown",
+        tag_names[tag], log ? "msync of the log" : "fdatasync of the database");
+}

@@ -1,0 +1,80 @@
+/* persist.h: the only way to store to, flush or fence persistent memory.
+ *
+ * The engine stores with persist_store (log ring, cursor slots, base pages, mark) and says with
+ * persist_point when what it stored must be durable before it goes on. Everything goes through one
+ * table of operations, so that a test can count, reorder, drop or fail any of it. See persist.c for
+ * the list of ordering points.
+ */
+#ifndef DAX_PERSIST_H
+#define DAX_PERSIST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/rc.h"
+
+enum persist_mode {
+    PERSIST_PMEM,    /* MAP_SYNC: cache-line flush and fence */
+    PERSIST_MSYNC,   /* page cache: msync of the log, fdatasync of base */
+    PERSIST_VOLATILE /* tmpfs: as pmem, but power loss takes everything */
+};
+
+/* Ordering points. The tags stand at the calls, in persist.c's opening comment and in the crash
+ * tests. */
+enum persist_tag {
+    PERSIST_P1_DIRECT,    /* bypassed and scratch pages, before the record that publishes them */
+    PERSIST_P2_RECORD,    /* the commit record: the transaction is durable */
+    PERSIST_P3_BASE,      /* everything applied and rehomed, before the cursor passes its records */
+    PERSIST_P4_CURSOR,    /* the new cursor slot, before log space or pages behind it are reused */
+    PERSIST_P5_MARK_BODY, /* bytes 72 - 91, before byte 19 announces them */
+    PERSIST_P6_MARK_BYTE, /* byte 19 set, before the first record; or removed, before the close */
+    PERSIST_TAGS
+};
+
+struct persist;
+
+struct persist_ops {
+    /* Copy len bytes (any length, any alignment) so that the next fence makes them durable. */
+    void (*store)(struct persist *p, void *dst, const void *src, size_t len);
+    /* Zero len bytes, likewise. */
+    void (*zero)(struct persist *p, void *dst, size_t len);
+    /* Earlier stores of this thread are visible to other threads before its later ones; in
+     * cache-line modes they are durable as well. Never fails, no system call. */
+    void (*fence)(struct persist *p);
+    /* Earlier stores to [addr, addr + len) of the sidecar are durable. 0 or an errno. */
+    int (*sync_log)(struct persist *p, const void *addr, size_t len);
+    /* Earlier stores to the database file are durable. 0 or an errno. */
+    int (*sync_base)(struct persist *p);
+};
+
+/* One per store. Set up by persist_init, read-only afterwards except the counters (writer lock). */
+struct persist {
+    enum persist_mode mode;
+    const struct persist_ops *ops;
+    int base_fd;                   /* for sync_base in msync mode */
+    uint64_t points[PERSIST_TAGS]; /* how often each ordering point was passed */
+};
+
+/* base_fd: the database's descriptor, borrowed. */
+void persist_init(struct persist *p, enum persist_mode mode, int base_fd);
+
+/* "pmem", "msync", "volatile". */
+const char *persist_mode_name(enum persist_mode mode);
+
+/* Stored, not yet durable. dst must not be visible to a reader while this runs. */
+void persist_store(struct persist *p, void *dst, const void *src, size_t len);
+void persist_zero(struct persist *p, void *dst, size_t len);
+
+/* Order earlier stores of this thread before its later plain stores, as other threads see them:
+ * needed between storing into base and the page word that lets readers in, because non-temporal
+ * stores are not ordered by an ordinary store. */
+void persist_visible(struct persist *p);
+
+/* Ordering point. On return everything that this thread stored before (and what other writers
+ * stored before they released the writer lock) is durable: for P2 and P4 the range [addr, addr +
+ * len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
+ * with the tag's name and errno in *err; the caller cannot know what became durable. */
+DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr,
+                                 size_t len, struct dax_err *err);
+
+#endif

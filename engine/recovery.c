@@ -1,0 +1,350 @@
+/* recovery.c: replay of the log (DESIGN.md section 6).
+ *
+ * From the cursor, record by record, each checked before anything of it is used: salt, LSN, hash,
+ * counts, txid sequence, page numbers against the record's size and the file. Then, in this order:
+ *   P3  base is durable: the replayed state no longer needs the log
+ *   P4  the cursor moves to the tail, with a new salt: what is in the ring is history
+ * A crash before P4 repeats the replay, which ends in the same bytes; after P4 there is nothing to
+ * replay. Only after P4 is scratch dropped.
+ *
+ * The first record that does not fit ends the log: it is the one that was being stored when the
+ * power went, or nothing. If a whole record of the same salt with a greater LSN exists, then it was
+ * not the last one: the log is damaged in the middle, and a committed transaction would be lost by
+ * going on. That is refused, before anything has been applied, unless the user says so; then every
+ * whole record is replayed and the damaged one is left out. (Earlier states cannot be had from a
+ * redo log: base may hold any part of later transactions.)
+ */
+#include "engine/recovery.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/hash.h"
+#include "engine/lines.h"
+#include "engine/store.h"
+
+struct recovery {
+    uint64_t lsn;
+    uint64_t txid;
+    uint64_t size_bytes;
+    uint64_t file_bytes; /* allocated when recovery began, scratch not counted */
+    uint64_t records;
+    uint64_t pages;
+};
+
+/* pread of exactly len bytes. */
+static dax_rc recovery_pread(const struct store *s, void *buf, size_t len, uint64_t offset,
+                             struct dax_err *err)
+{
+    for (size_t got = 0; got < len;) {
+        ssize_t n = pread(s->base.fd, (uint8_t *)buf + got, len - got, (off_t)(offset + got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return dax_err_set(err, n < 0 ? DAX_IO_READ : DAX_CORRUPT, n < 0 ? errno : 0,
+                               "%s: recovery cannot read %zu bytes at %llu%s", s->base.path, len,
+                               (unsigned long long)offset, n < 0 ? "" : ": end of file");
+        got += (size_t)n;
+    }
+    return DAX_OK;
+}
+
+static dax_rc recovery_target(const struct store *s, const struct recovery *r, uint64_t page,
+                              uint8_t **out, struct dax_err *err)
+{
+    if (page >= DAX_MAX_PAGES || (page + 1) << DAX_PAGE_SHIFT > pages_of(r->file_bytes)
+                                                                    << DAX_PAGE_SHIFT)
+        return dax_err_set(err, DAX_CORRUPT, 0,
+                           "%s: the log changes page %llu but the file ends at byte %llu: it has "
+                           "been truncated since; restore it from a backup together with %s",
+                           s->base.path, (unsigned long long)page,
+                           (unsigned long long)r->file_bytes, s->sidecar_path);
+    *out = base_at(&s->base, page << DAX_PAGE_SHIFT);
+    return DAX_OK;
+}
+
+static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const struct record_pair *d,
+                                  uint8_t *buf, struct dax_err *err)
+{
+    uint8_t *to = NULL;
+    dax_rc rc = recovery_target(s, r, d->page, &to, err);
+    if (rc == DAX_OK)
+        rc = recovery_pread(s, buf, DAX_PAGE_BYTES, d->scratch << DAX_PAGE_SHIFT, err);
+    if (rc != DAX_OK)
+        return rc;
+    lines_store(&s->persist, to, buf, lines_diff(to, buf));
+    r->pages++;
+    return DAX_OK;
+}
+
+/* Load the pair list that is in scratch, if it is whole; owned by the caller. */
+static dax_rc recovery_load_list(const struct store *s, const struct record_header *h,
+                                 uint64_t expected_hash, struct record_pair **out,
+                                 struct dax_err *err)
+{
+    size_t bytes = (size_t)h->pair_count * sizeof(struct record_pair);
+    struct record_pair *list = malloc(bytes ? bytes : 1);
+    *out = NULL;
+    if (!list)
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "%s: recovery cannot allocate %zu bytes",
+                           s->base.path, bytes);
+    dax_rc rc = recovery_pread(s, list, bytes, h->list_page << DAX_PAGE_SHIFT, err);
+    if (rc == DAX_OK && hash_bytes(list, bytes) != expected_hash)
+        rc = dax_err_set(err, DAX_CORRUPT, 0,
+                         "%s: the page list of transaction %llu is damaged; restore the database "
+                         "and %s from a backup",
+                         s->base.path, (unsigned long long)h->txid, s->sidecar_path);
+    if (rc == DAX_OK)
+        *out = list;
+    else
+        free(list);
+    return rc;
+}
+
+static dax_rc recovery_apply_list(struct store *s, struct recovery *r, const struct record_header *h,
+                                  uint64_t expected_hash, uint8_t *page_buf, struct dax_err *err)
+{
+    struct record_pair *list;
+    dax_rc rc = recovery_load_list(s, h, expected_hash, &list, err);
+    for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++)
+        rc = recovery_apply_pair(s, r, &list[i], page_buf, err);
+    free(list);
+    return rc;
+}
+
+static dax_rc recovery_check_list(struct store *s, struct recovery *r, const struct record_header *h,
+                                  uint64_t expected_hash, struct dax_err *err)
+{
+    struct record_pair *list;
+    dax_rc rc = recovery_load_list(s, h, expected_hash, &list, err);
+    for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++) {
+        uint8_t *ignored;
+        rc = recovery_target(s, r, list[i].page, &ignored, err);
+    }
+    free(list);
+    return rc;
+}
+
+/* Apply the record in the log buffer. */
+static dax_rc recovery_apply(struct store *s, struct recovery *r, struct dax_err *err)
+{
+    static _Thread_local uint8_t page_buf[DAX_PAGE_BYTES];
+    const uint8_t *b = s->log.buffer;
+    struct record_header h;
+    memcpy(&h, b, sizeof h);
+    const uint8_t *descriptor = b + sizeof h;
+    bool listed = h.flags & DAX_RECORD_LIST_IN_SCRATCH;
+    size_t descriptors = h.page_count * sizeof(struct record_page) +
+                         (listed ? sizeof(struct record_list)
+                                 : h.pair_count * sizeof(struct record_pair));
+    const uint8_t *lines =
+        descriptor + ((descriptors + DAX_LINE_BYTES - 1) & ~(size_t)(DAX_LINE_BYTES - 1));
+    for (uint32_t i = 0; i < h.page_count; i++, descriptor += sizeof(struct record_page)) {
+        struct record_page d;
+        uint8_t *to = NULL;
+        memcpy(&d, descriptor, sizeof d);
+        dax_rc rc = recovery_target(s, r, d.page, &to, err);
+        if (rc != DAX_OK)
+            return rc;
+        lines_unpack(&s->persist, to, lines, d.bitmap);
+        lines += (size_t)__builtin_popcountll(d.bitmap) * DAX_LINE_BYTES;
+        r->pages++;
+    }
+    if (listed) {
+        struct record_list l;
+        memcpy(&l, descriptor, sizeof l);
+        return recovery_apply_list(s, r, &h, l.hash, page_buf, err);
+    }
+    for (uint32_t i = 0; i < h.pair_count; i++, descriptor += sizeof(struct record_pair)) {
+        struct record_pair d;
+        memcpy(&d, descriptor, sizeof d);
+        dax_rc rc = recovery_apply_pair(s, r, &d, page_buf, err);
+        if (rc != DAX_OK)
+            return rc;
+    }
+    return DAX_OK;
+}
+
+/* Check the record in the buffer against what came before it, without applying anything. */
+static dax_rc recovery_check(struct store *s, struct recovery *r, bool *next_out,
+                             struct dax_err *err)
+{
+    const uint8_t *b = s->log.buffer;
+    struct record_header h;
+    memcpy(&h, b, sizeof h);
+    *next_out = h.txid == r->txid + (h.flags & DAX_RECORD_RELOG ? 0 : 1);
+    const uint8_t *descriptor = b + sizeof h;
+    uint32_t pairs = h.flags & DAX_RECORD_LIST_IN_SCRATCH ? 0 : h.pair_count;
+    for (uint32_t i = 0; i < h.page_count + pairs; i++, descriptor += sizeof(struct record_page)) {
+        struct record_page d; /* page comes first in a pair, too */
+        uint8_t *ignored;
+        memcpy(&d, descriptor, sizeof d);
+        dax_rc rc = recovery_target(s, r, d.page, &ignored, err);
+        if (rc != DAX_OK)
+            return rc;
+    }
+    if (!*next_out || !(h.flags & DAX_RECORD_LIST_IN_SCRATCH))
+        return DAX_OK;
+    struct record_list l;
+    memcpy(&l, descriptor, sizeof l);
+    return recovery_check_list(s, r, &h, l.hash, err);
+}
+
+/* After the record in the buffer. */
+static void recovery_advance(struct store *s, struct recovery *r)
+{
+    struct record_header h;
+    memcpy(&h, s->log.buffer, sizeof h);
+    r->lsn += (uint64_t)h.length_lines * DAX_LINE_BYTES;
+    r->txid = h.txid;
+    r->size_bytes = h.size_bytes;
+    r->records++;
+}
+
+/* Walk the log from r to its end; with apply, replay it. *later_out: 0, or the LSN of a whole record
+ * behind the one that ended the walk. */
+static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, uint64_t *later_out,
+                            struct dax_err *err)
+{
+    for (;;) {
+        bool valid, next = false;
+        dax_rc rc = log_read(s, r->lsn, &valid, err);
+        if (rc == DAX_OK && valid)
+            rc = recovery_check(s, r, &next, err);
+        if (rc == DAX_OK && next && apply)
+            rc = recovery_apply(s, r, err);
+        if (rc != DAX_OK)
+            return rc;
+        if (!next)
+            return log_find_later(s, r->lsn, later_out, err);
+        recovery_advance(s, r);
+    }
+}
+
+/* First everything is checked, then it is applied: a refused recovery has changed nothing. */
+static dax_rc recovery_replay(struct store *s, struct recovery *r, bool skip, struct dax_err *err)
+{
+    struct recovery look = *r;
+    uint64_t later;
+    dax_rc rc = recovery_walk(s, &look, false, &later, err);
+    if (rc != DAX_OK)
+        return rc;
+    if (later && !skip)
+        return dax_err_set(err, DAX_CORRUPT, 0,
+                           "%s: the log record at LSN %llu, after transaction %llu, is damaged, and "
+                           "whole records follow it (LSN %llu). Keep copies of both files; then "
+                           "dax_damaged_log=skip replays the others and leaves it to PRAGMA "
+                           "integrity_check what is missing",
+                           s->sidecar_path, (unsigned long long)look.lsn,
+                           (unsigned long long)look.txid, (unsigned long long)later);
+    for (;;) {
+        rc = recovery_walk(s, r, true, &later, err);
+        if (rc != DAX_OK || later == 0)
+            return rc;
+        dax_log(DAX_CORRUPT,
+                "%s: damaged log record at LSN %llu, after transaction %llu, skipped as "
+                "asked: check the database",
+                s->sidecar_path, (unsigned long long)r->lsn, (unsigned long long)r->txid);
+        bool valid;
+        rc = log_read(s, later, &valid, err);
+        if (rc != DAX_OK || !valid)
+            return rc;
+        struct record_header h;
+        memcpy(&h, s->log.buffer, sizeof h);
+        r->lsn = later;
+        r->txid = h.txid - (h.flags & DAX_RECORD_RELOG ? 0 : 1);
+    }
+}
+
+/* Sidecar open, and it is ours. */
+static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_out,
+                                    struct dax_err *err)
+{
+    dax_rc rc = sidecar_open(s->sidecar_path, &s->sidecar, err);
+    if (rc != DAX_OK) {
+        if (err && err->sys_errno == ENOENT)
+            return dax_err_set(err, DAX_CANT_OPEN, 0,
+                               "%s was not closed by daxlite and needs its sidecar %s, which is "
+                               "missing: put it back beside the database",
+                               s->base.path, s->sidecar_path);
+        return rc;
+    }
+    rc = store_match_sidecar(s, err);
+    if (rc == DAX_OK)
+        rc = sidecar_cursor_read(&s->sidecar, cursor_out, err);
+    if (rc != DAX_OK)
+        return rc;
+    if (cursor_out->nonce != s->mark.nonce)
+        return dax_err_set(err, DAX_CANT_OPEN, 0,
+                           "%s belongs to another database than %s (or to another life of it): put "
+                           "the sidecar back that was beside the database",
+                           s->sidecar_path, s->base.path);
+    return DAX_OK;
+}
+
+/* P3, P4, and the file without scratch. */
+static dax_rc recovery_finish(struct store *s, const struct recovery *r, struct dax_err *err)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    dax_rc rc = persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err);
+    if (rc != DAX_OK)
+        return rc;
+    struct cursor_slot c = {.lsn = r->lsn,
+                            .txid = r->txid,
+                            .size_bytes = r->size_bytes,
+                            .salt = store_random(),
+                            .nonce = s->mark.nonce};
+    rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
+    if (rc != DAX_OK)
+        return rc;
+    GUARDED_SET(g->lsn_cursor, r->lsn);
+    GUARDED_SET(g->lsn_tail, r->lsn);
+    GUARDED_SET(g->salt, c.salt);
+    GUARDED_SET(g->nonce, c.nonce);
+    GUARDED_SET(g->recovered_records, r->records);
+    GUARDED_SET(g->recovered_pages, r->pages);
+    /* Drops scratch and what an unfinished transaction has stored beyond the end. */
+    uint64_t keep = (pages_of(r->size_bytes) << DAX_PAGE_SHIFT) + DAX_GROW_BYTES_MIN - 1;
+    keep -= keep % DAX_GROW_BYTES_MIN;
+    if (keep == 0)
+        keep = DAX_GROW_BYTES_MIN; /* the mark is in page 0 */
+    return base_cut(&s->base, keep < s->base.file_bytes ? keep : s->base.file_bytes, err);
+}
+
+dax_rc recovery_run(struct store *s, bool skip, uint64_t *txid_out, uint64_t *size_out,
+                    struct dax_err *err)
+{
+    struct cursor_slot cursor = {0};
+    dax_rc rc = recovery_open_sidecar(s, &cursor, err);
+    if (rc != DAX_OK)
+        goto out;
+    struct recovery r = {.lsn = cursor.lsn,
+                         .txid = cursor.txid,
+                         .size_bytes = cursor.size_bytes,
+                         .file_bytes = s->base.file_bytes};
+    if (cursor.size_bytes > s->base.file_bytes) {
+        rc = dax_err_set(err, DAX_CORRUPT, 0,
+                         "%s has %llu bytes and should have at least %llu: it has been truncated; "
+                         "restore it from a backup together with %s",
+                         s->base.path, (unsigned long long)s->base.file_bytes,
+                         (unsigned long long)cursor.size_bytes, s->sidecar_path);
+        goto out;
+    }
+    GUARDED_SET(s->region.header->guarded.salt, cursor.salt);
+    rc = recovery_replay(s, &r, skip, err);
+    if (rc == DAX_OK)
+        rc = recovery_finish(s, &r, err);
+    if (rc != DAX_OK)
+        goto out;
+    *txid_out = r.txid;
+    *size_out = r.size_bytes;
+    if (r.records)
+        dax_log(DAX_OK, "%s recovered: %llu transactions, %llu pages replayed",
+                s->base.path, (unsigned long long)r.records, (unsigned long long)r.pages);
+out:
+    if (rc != DAX_OK)
+        sidecar_close(&s->sidecar);
+    return rc;
+}

@@ -1,0 +1,212 @@
+/* rehome.c: zap, drain, reclaim for the base storage of versioned pages.
+ *
+ * A batch of pages at a time:
+ *   1. Trim the chain. If a snapshot in use still sees what base holds, copy that into a new frame
+ *      and put the frame into the chain in base's place. (DRAM only: snapshots die with the
+ *      process.) Readers may walk the old or the new chain, both lead to the same bytes.
+ *   2. Zap: no new pin can be taken.
+ *   3. Scan. Base pinned: back to MAPPED, deferred. Not pinned: store the lines that differ.
+ *   4. Fence, so that a reader that sees the new word sees the lines.
+ *   5. New word: base alone, or a NODE_BASE marker in front of the versions that old snapshots need.
+ *      The node that held the newest version goes to limbo.
+ *
+ * A crash at any point finds base with some lines newer than the cursor's state; the live records
+ * contain every one of them (L1), so replay ends in the newest state. Nothing here moves the cursor.
+ */
+#include "engine/rehome.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/chain.h"
+#include "engine/frames.h"
+#include "engine/lines.h"
+#include "engine/store.h"
+
+struct rehome_page {
+    uint32_t page;
+    uint32_t head;   /* newest version, not in base */
+    uint32_t marker; /* node that will say "base holds head's version", 0: chain ends empty */
+    bool pinned;
+};
+
+static uint64_t rehome_txid(const struct region *r, uint32_t node)
+{
+    return atomic_load_explicit(&r->nodes[node].txid, memory_order_relaxed);
+}
+
+/* List the pages that have a chain, in s->pages. */
+static dax_rc rehome_list(struct store *s, size_t *count_out, struct dax_err *err)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    size_t count = GUARDED_GET(g->pages_versioned);
+    if (count > s->pages_capacity) {
+        uint32_t *pages = realloc(s->pages, count * 2 * sizeof *pages);
+        if (!pages)
+            return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot list %zu pages to rehome", count);
+        s->pages = pages;
+        s->pages_capacity = count * 2;
+    }
+    size_t n = 0;
+    for (uint32_t node = GUARDED_GET(g->heads); node; node = s->region.nodes[node].next)
+        s->pages[n++] = GUARDED_GET(s->region.nodes[node].page);
+    *count_out = n;
+    return n == count ? DAX_OK : store_fail(s, err, "the list of versioned pages has lost some");
+}
+
+/* Step 1 for base: keep what it holds for the snapshots that see it. false: no frame is free. */
+static bool rehome_save_base(struct store *s, uint32_t page, uint32_t head)
+{
+    struct region *r = &s->region;
+    uint32_t newer = head, marker = 0;
+    for (;;) {
+        uint32_t older = atomic_load_explicit(&r->nodes[newer].older, memory_order_relaxed);
+        if (!older)
+            break;
+        if (GUARDED_GET(r->nodes[older].storage) == NODE_BASE) {
+            marker = older;
+            break;
+        }
+        newer = older;
+    }
+    uint64_t base_txid = marker ? rehome_txid(r, marker) : 0;
+    if (!scan_sees(&s->scan, base_txid, rehome_txid(r, newer)))
+        return true; /* with a marker, chain_trim would have dropped it */
+    uint32_t node = frames_take(r);
+    if (!node)
+        return false;
+    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),
+           DAX_PAGE_BYTES);
+    GUARDED_SET(r->nodes[node].txid, base_txid);
+    GUARDED_SET(r->nodes[node].page, page);
+    uint32_t rest =
+        marker ? atomic_load_explicit(&r->nodes[marker].older, memory_order_relaxed) : 0;
+    atomic_store_explicit(&r->nodes[node].older, rest, memory_order_relaxed);
+    /* Release: a reader that walks to the node finds it filled. Pairs with chain_find's load. */
+    atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);
+    if (marker)
+        frames_limbo(r, marker);
+    return true;
+}
+
+/* Steps 1 and 2. *take_out: the page is in the batch. */
+static dax_rc rehome_zap(struct store *s, uint32_t page, struct rehome_page *b, bool *take_out,
+                         bool *no_frame_out, struct dax_err *err)
+{
+    struct region *r = &s->region;
+    *take_out = *no_frame_out = false;
+    if (pageword_state(pageword_load(r, page)) != PAGE_MAPPED)
+        return DAX_OK; /* shrunk away, waiting for old pins */
+    if (!chain_trim(s, page, &s->scan))
+        return store_fail(s, err, "page %u could not be trimmed", page);
+    uint32_t head = pageword_node(pageword_load(r, page));
+    if (GUARDED_GET(r->nodes[head].storage) == NODE_BASE) {
+        /* Rehomed before. Nothing older left: base is the only version again. */
+        if (atomic_load_explicit(&r->nodes[head].older, memory_order_relaxed) == 0 &&
+            !chain_clear(s, page, PAGE_MAPPED))
+            return store_fail(s, err, "page %u could not be cleared", page);
+        return DAX_OK;
+    }
+    if (page >= pages_of(store_size(s)))
+        return DAX_OK; /* not in the database any more: only old snapshots look at it */
+
+    *b = (struct rehome_page){.page = page, .head = head, .marker = frames_take(r)};
+    if (!b->marker || !rehome_save_base(s, page, head)) {
+        if (b->marker)
+            frames_give(r, b->marker);
+        *no_frame_out = true;
+        return DAX_OK;
+    }
+    if (atomic_load_explicit(&r->nodes[head].older, memory_order_relaxed) == 0) {
+        frames_give(r, b->marker);
+        b->marker = 0;
+    }
+    if (!pageword_set(r, page, PAGE_ZAPPED, head))
+        return store_fail(s, err, "page %u could not be zapped", page);
+    *take_out = true;
+    return DAX_OK;
+}
+
+/* Step 5 for one page. */
+static bool rehome_finish(struct store *s, const struct rehome_page *b)
+{
+    struct region *r = &s->region;
+    if (b->pinned) {
+        if (b->marker)
+            frames_give(r, b->marker);
+        return pageword_set(r, b->page, PAGE_MAPPED, b->head);
+    }
+    if (b->marker) {
+        struct node *m = &r->nodes[b->marker];
+        GUARDED_SET(m->txid, rehome_txid(r, b->head));
+        GUARDED_SET(m->storage, NODE_BASE);
+        GUARDED_SET(m->page, b->page);
+        GUARDED_SET(m->older,
+                    atomic_load_explicit(&r->nodes[b->head].older, memory_order_relaxed));
+    }
+    if (!pageword_set(r, b->page, PAGE_MAPPED, b->marker))
+        return false;
+    chain_unlink_head(r, b->head);
+    if (b->marker)
+        chain_link_head(r, b->marker);
+    frames_limbo(r, b->head);
+    return true;
+}
+
+/* Steps 3 to 5. */
+static dax_rc rehome_batch(struct store *s, struct rehome_page *batch, size_t n, size_t *done_out,
+                           struct dax_err *err)
+{
+    struct region *r = &s->region;
+    scan_take(&s->scan, r, UINT32_MAX, true);
+    for (size_t i = 0; i < n; i++) {
+        struct rehome_page *b = &batch[i];
+        b->pinned = s->scan.pin_count && scan_base_pinned(&s->scan, b->page);
+        if (b->pinned)
+            continue;
+        struct version v = {b->head, 0, GUARDED_GET(r->nodes[b->head].storage)};
+        const uint8_t *content = chain_address(s, b->page, &v);
+        uint8_t *base = base_at(&s->base, (uint64_t)b->page << DAX_PAGE_SHIFT);
+        lines_store(&s->persist, base, content, lines_diff(base, content));
+        ++*done_out;
+    }
+    persist_visible(&s->persist);
+    for (size_t i = 0; i < n; i++)
+        if (!rehome_finish(s, &batch[i]))
+            return store_fail(s, err, "page %u could not be rehomed", batch[i].page);
+    return DAX_OK;
+}
+
+dax_rc rehome_all(struct store *s, size_t *pages_out, size_t *deferred_out, struct dax_err *err)
+{
+    struct rehome_page batch[DAX_BATCH_PAGES];
+    size_t count = 0, deferred = 0;
+    *pages_out = *deferred_out = 0;
+    dax_rc rc = rehome_list(s, &count, err);
+    if (rc != DAX_OK)
+        return rc;
+    for (size_t at = 0; at < count;) {
+        size_t n = 0;
+        scan_take(&s->scan, &s->region, UINT32_MAX, true);
+        while (at < count && n < DAX_BATCH_PAGES) {
+            bool take, no_frame;
+            uint32_t page = s->pages[at++];
+            rc = rehome_zap(s, page, &batch[n], &take, &no_frame, err);
+            if (rc != DAX_OK)
+                return rc;
+            n += take;
+            if (no_frame)
+                s->pages[deferred++] = page;
+        }
+        rc = rehome_batch(s, batch, n, pages_out, err);
+        if (rc != DAX_OK)
+            return rc;
+        for (size_t i = 0; i < n; i++)
+            if (batch[i].pinned)
+                s->pages[deferred++] = batch[i].page;
+        frames_reclaim(&s->region, &s->scan, UINT32_MAX);
+    }
+    *deferred_out = deferred;
+    return DAX_OK;
+}

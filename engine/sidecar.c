@@ -1,0 +1,479 @@
+/* sidecar.c: creates, checks and opens the libpmemobj pool, and alternates the cursor slots.
+ *
+ * Format. The pool (layout name "daxlite") has one root object, in which struct sidecar_root lies
+ * at the first multiple of 64, and one object of type SIDECAR_RING_TYPE that is as large as the
+ * pool allows. The ring begins at the object's first multiple of 256. Offsets are the pool's.
+ *
+ * Creation, and what a crash just after each step leaves: the file (empty, or zeros: "not
+ * completely made"); libpmemobj's pool (no root: the same); root and ring allocated (root is zeros:
+ * the same); root stored and persisted, which publishes it, its hash deciding (a sidecar whose
+ * cursor slots are both unused). All but the last are DAX_CORRUPT to sidecar_open. No database is
+ * marked before a cursor slot is durable, so such a file is in nobody's use and may be made anew.
+ *
+ * Cursor (L4). The slots' seq grows by one with each P4; the valid slot with the greater one
+ * counts. A store goes to the other slot, so that whatever becomes of it, one valid slot remains.
+ *
+ * libpmemobj trusts what it maps, so what can be told from outside is checked before it is called:
+ * an empty file would be a SIGBUS in it, a file that begins with a pool set's signature would make
+ * it open other files. It locks the pool with flock on a descriptor that it closes: the mapping
+ * holds the lock, nothing leaks into an exec'ed child, a forked one keeps the lock while it lives.
+ */
+#include "engine/sidecar.h"
+#include "engine/hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libpmemobj.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/base.h"
+#include "engine/medium.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef FALLOC_FL_KEEP_SIZE
+#define FALLOC_FL_KEEP_SIZE 0x01
+#endif
+
+#define SIDECAR_RING_TYPE 1u
+#define SIDECAR_RING_ALIGN 256u
+#define SIDECAR_PROBE_STEP (64 * DAX_KIB)
+#define SIDECAR_FILL_STEP ((off_t)(2 * DAX_MIB))
+
+/* Room to align the root in its object. */
+#define SIDECAR_ROOT_BYTES (sizeof(struct sidecar_root) + DAX_LINE_BYTES)
+
+/* First bytes of every libpmemobj pool, with the zero that ends them. */
+static const char pool_signature[8] = "PMEMOBJ";
+
+static_assert(DAX_LOG_BYTES_MIN >= PMEMOBJ_MIN_POOL, "least pool is libpmemobj's");
+static_assert(DAX_LOG_BYTES_MAX - PMEMOBJ_MAX_ALLOC_SIZE < 8 * DAX_MIB, "the ring is one object");
+
+static uint64_t sidecar_root_hash(const struct sidecar_root *root)
+{
+    return hash_bytes(root, offsetof(struct sidecar_root, hash));
+}
+
+static uint64_t sidecar_slot_hash(const struct cursor_slot *c)
+{
+    return hash_bytes(c, offsetof(struct cursor_slot, hash));
+}
+
+static uint64_t sidecar_round_up(uint64_t n, uint64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* --- create ----------------------------------------------------------------------------------- */
+
+/* Permissions and, for root, the owner of the database, so that who may use it may recover it. */
+static dax_rc sidecar_adopt_rights(int fd, const char *path, const struct stat *like,
+                                   struct dax_err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine \"%s\"", path);
+    if (geteuid() == 0 && (st.st_uid != like->st_uid || st.st_gid != like->st_gid)) {
+        /* Refused in a user namespace that does not know the owner: root can recover it then. */
+        if (fchown(fd, like->st_uid, like->st_gid) != 0 && errno != EPERM && errno != EINVAL)
+            return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot change the owner of \"%s\"",
+                               path);
+    }
+    if (fchmod(fd, like->st_mode & 0777) != 0)
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot set the permissions of \"%s\"", path);
+    return DAX_OK;
+}
+
+static dax_rc sidecar_make_file(const char *path, const struct stat *like, uint64_t bytes,
+                                int *fd_out, struct dax_err *err)
+{
+    int fd;
+    do {
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, like->st_mode & 0777);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0) {
+        bool full = errno == ENOSPC || errno == EDQUOT;
+        return dax_err_set(err, full ? DAX_FULL : DAX_CANT_OPEN, errno,
+                           "cannot create the log \"%s\" (%llu bytes) next to the database", path,
+                           (unsigned long long)bytes);
+    }
+    *fd_out = fd;
+    dax_rc rc = sidecar_adopt_rights(fd, path, like, err);
+    if (rc != DAX_OK)
+        return rc;
+    int e = base_allocate(fd, 0, bytes);
+    if (e == 0)
+        return DAX_OK;
+    bool full = e == ENOSPC || e == EDQUOT || e == EFBIG;
+    return dax_err_set(err, full ? DAX_FULL : DAX_IO_WRITE, e,
+                       "cannot allocate the log \"%s\": it needs %llu bytes (dax_log_size)", path,
+                       (unsigned long long)bytes);
+}
+
+/* pmemobj_create without the dirty-shutdown counter: on a device that has none, newer libraries
+ * refuse to create, and the log's own hashes do not need it. The setting is the whole process's,
+ * so it is put back; the lock orders us among ourselves (a leaf: nothing is locked under it). */
+static PMEMobjpool *sidecar_pmemobj_create(const char *path)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int before = 0;
+    int off = 0;
+    pthread_mutex_lock(&lock);
+    bool known = pmemobj_ctl_get(NULL, "sds.at_create", &before) == 0 &&
+                 pmemobj_ctl_set(NULL, "sds.at_create", &off) == 0;
+    PMEMobjpool *pool = pmemobj_create(path, DAX_SIDECAR_LAYOUT, 0, 0600);
+    int e = errno;
+    if (known)
+        (void)pmemobj_ctl_set(NULL, "sds.at_create", &before);
+    pthread_mutex_unlock(&lock);
+    errno = e;
+    return pool;
+}
+
+/* The largest object that the empty pool can hold. */
+static dax_rc sidecar_allocate_ring(struct sidecar *s, PMEMoid *ring_out, struct dax_err *err)
+{
+    uint64_t bytes = s->file_bytes;
+    if (bytes > PMEMOBJ_MAX_ALLOC_SIZE)
+        bytes = PMEMOBJ_MAX_ALLOC_SIZE;
+    for (; bytes > SIDECAR_PROBE_STEP; bytes -= SIDECAR_PROBE_STEP)
+        if (pmemobj_alloc(s->pool, ring_out, bytes, SIDECAR_RING_TYPE, NULL, NULL) == 0)
+            return DAX_OK;
+    return dax_err_set(err, DAX_CANT_OPEN, 0, "no room for a log in \"%s\": %s", s->path,
+                       pmemobj_errormsg());
+}
+
+static struct sidecar_root *sidecar_root_address(PMEMobjpool *pool, PMEMoid oid)
+{
+    uint64_t offset = sidecar_round_up(oid.off, DAX_LINE_BYTES);
+    return (struct sidecar_root *)(void *)((uint8_t *)pool + offset);
+}
+
+static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
+{
+    s->pool = sidecar_pmemobj_create(s->path);
+    if (!s->pool)
+        return dax_err_set(err, errno == ENOMEM ? DAX_NOMEM : DAX_CANT_OPEN, errno,
+                           "cannot make the log \"%s\": %s", s->path, pmemobj_errormsg());
+    PMEMoid root = pmemobj_root(s->pool, SIDECAR_ROOT_BYTES);
+    if (OID_IS_NULL(root))
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot make the log \"%s\": %s", s->path,
+                           pmemobj_errormsg());
+    PMEMoid ring;
+    dax_rc rc = sidecar_allocate_ring(s, &ring, err);
+    if (rc != DAX_OK)
+        return rc;
+
+    uint64_t ring_offset = sidecar_round_up(ring.off, SIDECAR_RING_ALIGN);
+    uint64_t usable = pmemobj_alloc_usable_size(ring) - (ring_offset - ring.off);
+    struct sidecar_root fresh = {
+        .version = DAX_SIDECAR_VERSION,
+        .ring_offset = ring_offset,
+        .ring_bytes = usable / DAX_PAGE_BYTES * DAX_PAGE_BYTES,
+    };
+    memcpy(fresh.magic, DAX_SIDECAR_MAGIC, sizeof fresh.magic);
+    fresh.hash = sidecar_root_hash(&fresh);
+    s->root = sidecar_root_address(s->pool, root);
+    pmemobj_memcpy_persist(s->pool, s->root, &fresh, sizeof fresh);
+    s->ring = (uint8_t *)s->pool + fresh.ring_offset;
+    s->ring_bytes = fresh.ring_bytes;
+    return DAX_OK;
+}
+
+/* File and name durable: a mark in the database must never outlive them. */
+static dax_rc sidecar_sync(int fd, const char *path, struct dax_err *err)
+{
+    if (fsync(fd) != 0)
+        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the log \"%s\"", path);
+    char *dir = strdup(path);
+    if (!dir)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
+    char *slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir ? 1 : 0] = '\0';
+    int dir_fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e = dir_fd < 0 ? errno : 0;
+    /* EINVAL: the file system has nothing to sync in a directory. */
+    if (dir_fd >= 0 && fsync(dir_fd) != 0 && errno != EINVAL)
+        e = errno;
+    if (dir_fd >= 0)
+        close(dir_fd);
+    free(dir);
+    if (e != 0)
+        return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the directory of the log \"%s\"",
+                           path);
+    return DAX_OK;
+}
+
+/* Take the first page faults of the ring now, where they are cheap to take and dear under commits.
+ * Only a matter of speed: a store that meets the fault later is as good. */
+static void sidecar_populate(const struct sidecar *s)
+{
+    if (s->mode == PERSIST_MSYNC)
+        return;
+    uint64_t lead = (uintptr_t)s->ring % DAX_PAGE_BYTES;
+    uint64_t bytes =
+        s->ring_bytes < DAX_LOG_POPULATE_BYTES ? s->ring_bytes : DAX_LOG_POPULATE_BYTES;
+    (void)madvise(s->ring - lead, bytes + lead, MADV_POPULATE_WRITE);
+}
+
+static dax_rc sidecar_init(struct sidecar *s, int fd, const char *path, struct dax_err *err)
+{
+    struct medium medium;
+    dax_rc rc = medium_detect(fd, path, MEDIUM_AUTO, &medium, err);
+    if (rc != DAX_OK)
+        return rc;
+    s->mode = medium.mode;
+    s->path = strdup(path);
+    if (!s->path)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to open the log \"%s\"", path);
+    return DAX_OK;
+}
+
+dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
+                      struct sidecar *out, struct dax_err *err)
+{
+    struct sidecar s = {.file_bytes = sidecar_round_up(bytes, DAX_PAGE_BYTES)};
+    int fd = -1;
+    memset(out, 0, sizeof *out);
+    if (bytes < DAX_LOG_BYTES_MIN || bytes > DAX_LOG_BYTES_MAX)
+        return dax_err_set(err, DAX_MISUSE, 0,
+                           "a log of %llu bytes is not possible: dax_log_size is %llu to %llu",
+                           (unsigned long long)bytes, (unsigned long long)DAX_LOG_BYTES_MIN,
+                           (unsigned long long)DAX_LOG_BYTES_MAX);
+    dax_rc rc = sidecar_make_file(path, like, s.file_bytes, &fd, err);
+    if (rc == DAX_OK)
+        rc = sidecar_init(&s, fd, path, err);
+    if (rc == DAX_OK)
+        rc = sidecar_make_pool(&s, err);
+    if (rc == DAX_OK)
+        rc = sidecar_sync(fd, path, err);
+    if (rc == DAX_OK) {
+        sidecar_populate(&s);
+        *out = s;
+    } else {
+        sidecar_close(&s);
+        if (fd >= 0)
+            unlink(path);
+    }
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+/* --- open ------------------------------------------------------------------------------------- */
+
+static dax_rc sidecar_open_error(const char *path, int e, struct dax_err *err)
+{
+    switch (e) {
+    case ENOENT:
+        return dax_err_set(err, DAX_CANT_OPEN, e,
+                           "the log \"%s\" is missing: put back the file that belongs to the "
+                           "database",
+                           path);
+    case EACCES:
+    case EPERM:
+        return dax_err_set(err, DAX_CANT_OPEN, e,
+                           "no permission to read and write the log \"%s\": give it the "
+                           "database's owner and permissions",
+                           path);
+    case EROFS:
+        return dax_err_set(err, DAX_CANT_OPEN, e,
+                           "the log \"%s\" cannot be opened for writing: mount its file system "
+                           "read-write",
+                           path);
+    default: return dax_err_set(err, DAX_CANT_OPEN, e, "cannot open the log \"%s\"", path);
+    }
+}
+
+static dax_rc sidecar_not_ours(const char *path, const char *why, struct dax_err *err)
+{
+    return dax_err_set(err, DAX_CORRUPT, 0,
+                       "\"%s\" is not a usable daxlite log (%s): put back the file that belongs to "
+                       "the database",
+                       path, why);
+}
+
+/* A store into a hole of a sparse copy would be a SIGBUS on a full disk. In pieces, since a signal
+ * ends fallocate without effect. 0 or an errno. */
+static int sidecar_fill(int fd, off_t bytes)
+{
+    off_t at = lseek(fd, 0, SEEK_HOLE);
+    while (at >= 0 && at < bytes) {
+        off_t piece = bytes - at < SIDECAR_FILL_STEP ? bytes - at : SIDECAR_FILL_STEP;
+        if (fallocate(fd, FALLOC_FL_KEEP_SIZE, at, piece) == 0)
+            at += piece;
+        else if (errno != EINTR)
+            return errno;
+    }
+    return 0;
+}
+
+/* What can be told without libpmemobj. */
+static dax_rc sidecar_precheck(int fd, const char *path, uint64_t *bytes_out, struct dax_err *err)
+{
+    struct stat st;
+    char head[sizeof pool_signature];
+    if (fstat(fd, &st) != 0)
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine the log \"%s\"", path);
+    if (!S_ISREG(st.st_mode))
+        return sidecar_not_ours(path, "not a regular file", err);
+    if (st.st_size == 0)
+        return sidecar_not_ours(path, "it is empty", err);
+    ssize_t n;
+    do {
+        n = pread(fd, head, sizeof head, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return dax_err_set(err, DAX_IO_READ, errno, "cannot read the log \"%s\"", path);
+    static const char zeros[sizeof head];
+    if (n == sizeof head && memcmp(head, zeros, sizeof head) == 0)
+        return sidecar_not_ours(path, "it was not completely made", err);
+    if (n < (ssize_t)sizeof head || memcmp(head, pool_signature, sizeof head) != 0)
+        return sidecar_not_ours(path, "it is something else", err);
+    if ((uint64_t)st.st_size < PMEMOBJ_MIN_POOL)
+        return sidecar_not_ours(path, "it is truncated", err);
+
+    int e = sidecar_fill(fd, st.st_size);
+    if (e == ENOSPC || e == EDQUOT)
+        return dax_err_set(err, DAX_FULL, e, "cannot allocate the %llu bytes of the log \"%s\"",
+                           (unsigned long long)st.st_size, path);
+    *bytes_out = (uint64_t)st.st_size;
+    return DAX_OK;
+}
+
+static dax_rc sidecar_open_pool(struct sidecar *s, struct dax_err *err)
+{
+    s->pool = pmemobj_open(s->path, DAX_SIDECAR_LAYOUT);
+    if (s->pool)
+        return DAX_OK;
+    switch (errno) {
+    case EAGAIN:
+        return dax_err_set(err, DAX_CANT_OPEN, errno,
+                           "the log \"%s\" is in use by another process, or by a child that it "
+                           "forked: end it and try again",
+                           s->path);
+    case EACCES:
+    case EPERM:
+    case EROFS: return sidecar_open_error(s->path, errno, err);
+    case ENOMEM: return dax_err_set(err, DAX_NOMEM, errno, "cannot map the log \"%s\"", s->path);
+    default: return sidecar_not_ours(s->path, pmemobj_errormsg(), err);
+    }
+}
+
+static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
+{
+    uint64_t root_bytes = pmemobj_root_size(s->pool);
+    if (root_bytes < SIDECAR_ROOT_BYTES)
+        return sidecar_not_ours(s->path, "it was not completely made", err);
+    PMEMoid oid = pmemobj_root(s->pool, root_bytes);
+    if (OID_IS_NULL(oid))
+        return sidecar_not_ours(s->path, pmemobj_errormsg(), err);
+    struct sidecar_root *root = sidecar_root_address(s->pool, oid);
+    static const char zeros[sizeof root->magic];
+    if (memcmp(root->magic, zeros, sizeof zeros) == 0 && root->hash == 0)
+        return sidecar_not_ours(s->path, "it was not completely made", err);
+    /* The hash covers the same bytes in every version, so that it tells newer from damaged. */
+    if (memcmp(root->magic, DAX_SIDECAR_MAGIC, sizeof root->magic) != 0 ||
+        root->hash != sidecar_root_hash(root))
+        return sidecar_not_ours(s->path, "its root is damaged", err);
+    if (root->version != DAX_SIDECAR_VERSION)
+        return dax_err_set(err, DAX_CANT_OPEN, 0,
+                           "the log \"%s\" has format %u, made by a newer daxlite (this one knows "
+                           "%u): open the database with that one",
+                           s->path, root->version, DAX_SIDECAR_VERSION);
+    if (root->ring_offset % SIDECAR_RING_ALIGN != 0 || root->ring_offset < DAX_PAGE_BYTES ||
+        root->ring_bytes == 0 || root->ring_bytes % DAX_PAGE_BYTES != 0 ||
+        root->ring_offset > s->file_bytes || root->ring_bytes > s->file_bytes - root->ring_offset)
+        return sidecar_not_ours(s->path, "its ring lies outside the file", err);
+    s->root = root;
+    s->ring = (uint8_t *)s->pool + root->ring_offset;
+    s->ring_bytes = root->ring_bytes;
+    return DAX_OK;
+}
+
+dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err)
+{
+    struct sidecar s = {0};
+    memset(out, 0, sizeof *out);
+    int fd;
+    do {
+        fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0 && errno == EISDIR)
+        return sidecar_not_ours(path, "it is a directory", err);
+    if (fd < 0)
+        return sidecar_open_error(path, errno, err);
+    dax_rc rc = sidecar_precheck(fd, path, &s.file_bytes, err);
+    if (rc == DAX_OK)
+        rc = sidecar_init(&s, fd, path, err);
+    if (rc == DAX_OK)
+        rc = sidecar_open_pool(&s, err);
+    if (rc == DAX_OK)
+        rc = sidecar_check_root(&s, err);
+    if (rc == DAX_OK) {
+        sidecar_populate(&s);
+        *out = s;
+    } else {
+        sidecar_close(&s);
+    }
+    close(fd);
+    return rc;
+}
+
+void sidecar_close(struct sidecar *s)
+{
+    if (s->pool)
+        pmemobj_close(s->pool);
+    free(s->path);
+    memset(s, 0, sizeof *s);
+}
+
+/* --- cursor ----------------------------------------------------------------------------------- */
+
+/* Index of the slot that counts, -1: neither. */
+static int sidecar_cursor_newest(const struct sidecar *s)
+{
+    int newest = -1;
+    for (int i = 0; i < 2; i++) {
+        const struct cursor_slot *c = &s->root->cursor[i];
+        if (c->seq != 0 && c->hash == sidecar_slot_hash(c) &&
+            (newest < 0 || c->seq > s->root->cursor[newest].seq))
+            newest = i;
+    }
+    return newest;
+}
+
+dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_slot *out, struct dax_err *err)
+{
+    int newest = sidecar_cursor_newest(s);
+    if (newest < 0)
+        return dax_err_set(err, DAX_CORRUPT, 0, "the log \"%s\" has no valid cursor: %s", s->path,
+                           s->root->cursor[0].seq == 0 && s->root->cursor[1].seq == 0
+                               ? "it was never used"
+                               : "both of its slots are damaged");
+    *out = s->root->cursor[newest];
+    return DAX_OK;
+}
+
+dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
+                            struct dax_err *err)
+{
+    int newest = sidecar_cursor_newest(s);
+    struct cursor_slot *slot = &s->root->cursor[newest == 0 ? 1 : 0];
+    c->seq = newest < 0 ? 1 : s->root->cursor[newest].seq + 1;
+    c->hash = sidecar_slot_hash(c);
+    persist_store(p, slot, c, sizeof *c);
+    dax_rc rc = persist_point(p, PERSIST_P4_CURSOR, slot, sizeof *slot, err);
+    /* It may be durable or not. Take it back, or the next write would go over the older slot, which
+     * is the one that is sure to be. */
+    if (rc != DAX_OK)
+        persist_zero(p, slot, sizeof *slot);
+    return rc;
+}

@@ -1,0 +1,473 @@
+/* store.c: opening, activating and closing a database.
+ *
+ * Persist order of a store's life:
+ *   activation  P4 a cursor slot with a new nonce and salt and an empty log; then the mark with that
+ *               nonce (P5, P6). A crash before P6: a plain file, the sidecar is irrelevant. After
+ *               it: recovery finds an empty log.
+ *   close       everything in base (P3), log empty (P4), file cut to its size; then the mark goes
+ *               (P6). A crash before: recovery finds an empty log. After it: a plain file.
+ */
+#include "engine/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "engine/checkpoint.h"
+#include "engine/owner.h"
+#include "engine/pageword.h"
+#include "engine/recovery.h"
+#include "engine/snapshot.h"
+
+static pthread_mutex_t store_registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct store *store_registry; /* guarded by it */
+
+/* --- fork --------------------------------------------------------------------------------------- */
+
+static void store_fork_prepare(void)
+{
+    pthread_mutex_lock(&store_registry_lock);
+}
+
+static void store_fork_parent(void)
+{
+    pthread_mutex_unlock(&store_registry_lock);
+}
+
+/* The parent's stores stay in the list, unusable (their guard pages are empty) and untouched: no
+ * lock, no mapping and no file of the parent is released from here. */
+static void store_fork_child(void)
+{
+    snapshot_forget_thread();
+    pthread_mutex_unlock(&store_registry_lock);
+}
+
+static pthread_once_t store_fork_once = PTHREAD_ONCE_INIT;
+
+static void store_fork_install(void)
+{
+    pthread_atfork(store_fork_prepare, store_fork_parent, store_fork_child);
+}
+
+static dax_rc store_make_guard(struct store *s, struct dax_err *err)
+{
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t *guard = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (guard == MAP_FAILED)
+        return dax_err_set(err, DAX_NOMEM, errno, "cannot map a page");
+    if (madvise(guard, bytes, MADV_WIPEONFORK) != 0) {
+        int e = errno;
+        munmap(guard, bytes);
+        return dax_err_set(err, DAX_CANT_OPEN, e, "this kernel (before 4.14) cannot tell a forked "
+                                                  "child from its parent");
+    }
+    *guard = STORE_GUARD_MAGIC;
+    s->fork_guard = guard;
+    return DAX_OK;
+}
+
+/* --- small things --------------------------------------------------------------------------------- */
+
+uint64_t store_random(void)
+{
+    uint64_t v = 0;
+    while (v == 0)
+        if (getrandom(&v, sizeof v, 0) != (ssize_t)sizeof v)
+            v = 0;
+    return v;
+}
+
+uint64_t store_size(const struct store *s)
+{
+    uint64_t size;
+    (void)snapshot_newest(&s->region, &size);
+    return size;
+}
+
+dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...)
+{
+    char text[DAX_ERR_TEXT - 128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    int expected = 0;
+    if (atomic_compare_exchange_strong(&s->failed, &expected, 1)) {
+        snprintf(s->failed_text, sizeof s->failed_text, "%s: writes refused until reopened: %s",
+                 s->base.path, text);
+        atomic_store_explicit(&s->failed, 2, memory_order_release);
+        dax_log(DAX_CORRUPT, "%s", s->failed_text);
+    }
+    return dax_err_set(err, DAX_CORRUPT, 0, "%s: %s", s->base.path, text);
+}
+
+dax_rc store_usable(struct store *s, struct dax_err *err)
+{
+    int failed = atomic_load_explicit(&s->failed, memory_order_acquire);
+    if (failed == 0)
+        return DAX_OK;
+    return dax_err_set(err, DAX_CORRUPT, 0, "%s",
+                       failed == 2 ? s->failed_text : "the database has failed a check");
+}
+
+/* --- open ----------------------------------------------------------------------------------------- */
+
+static void store_free(struct store *s)
+{
+    sidecar_close(&s->sidecar);
+    if (s->base.fd >= 0) {
+        /* A child process may share the open file description: unlock it, closing is not enough. */
+        struct dax_err ignored;
+        (void)!owner_lock(s->base.fd, s->base.path ? s->base.path : "", OWNER_NONE, &ignored);
+    }
+    base_close(&s->base);
+    scan_destroy(&s->scan);
+    txn_destroy(s);
+    log_destroy(&s->log);
+    region_destroy(&s->region);
+    if (s->fork_guard)
+        munmap((void *)s->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
+    free(s->pages);
+    free(s->sidecar_path);
+    free(s);
+}
+
+/* First bytes of the file; the rest is zeros if it is shorter. */
+static dax_rc store_read_header(struct store *s, uint8_t header[DAX_HEADER_BYTES],
+                                struct dax_err *err)
+{
+    memset(header, 0, DAX_HEADER_BYTES);
+    ssize_t n;
+    do
+        n = pread(s->base.fd, header, DAX_HEADER_BYTES, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return dax_err_set(err, DAX_IO_READ, errno, "%s: cannot read the header", s->base.path);
+    return DAX_OK;
+}
+
+static bool store_header_marked(const uint8_t header[DAX_HEADER_BYTES])
+{
+    struct mark m;
+    return mark_read(header, &m) == MARK_SET;
+}
+
+/* What stock SQLite left is recovered by stock SQLite, then the file is ours alone. */
+static dax_rc store_take_over(struct store *s, const struct dax_options *o, struct dax_err *err)
+{
+    uint8_t header[DAX_HEADER_BYTES];
+    dax_rc rc = store_read_header(s, header, err);
+    if (rc == DAX_OK && o->adopt)
+        rc = o->adopt(o->adopt_arg, s->base.path, DAX_ADOPT_BEFORE_LOCK,
+                      store_header_marked(header), err);
+    if (rc != DAX_OK)
+        return rc;
+    s->owner_writer = !o->read_only && !s->base.read_only;
+    rc = owner_lock(s->base.fd, s->base.path, s->owner_writer ? OWNER_WRITER : OWNER_READER, err);
+    if (rc == DAX_OK)
+        rc = store_read_header(s, header, err);
+    if (rc == DAX_OK && o->adopt)
+        rc = o->adopt(o->adopt_arg, s->base.path, DAX_ADOPT_AFTER_LOCK,
+                      store_header_marked(header), err);
+    return rc;
+}
+
+/* Judge the header; recover if the mark is there. */
+static dax_rc store_load(struct store *s, const struct dax_options *o, struct dax_err *err)
+{
+    uint8_t header[DAX_HEADER_BYTES];
+    dax_rc rc = store_read_header(s, header, err);
+    if (rc != DAX_OK)
+        return rc;
+    uint64_t txid = 1, size = s->base.file_bytes;
+    bool empty = size == 0;
+    enum mark_state state = mark_read(header, &s->mark);
+    switch (state) {
+    case MARK_FOREIGN:
+        return dax_err_set(err, DAX_NOT_A_DATABASE, 0,
+                           "%s: header byte 19 (read version) is %u: made by a newer SQLite or a "
+                           "newer daxlite, or damaged",
+                           s->base.path, header[DAX_HEADER_READ_VERSION]);
+    case MARK_SET:
+        if (!s->owner_writer)
+            return dax_err_set(err, DAX_CANT_OPEN, 0,
+                               "%s was not closed by daxlite and has to be recovered: open it for "
+                               "writing once",
+                               s->base.path);
+        rc = recovery_run(s, o->skip_damaged_log, &txid, &size, err);
+        if (rc != DAX_OK)
+            return rc;
+        atomic_store(&s->active, true);
+        break;
+    case MARK_LEFT:
+        /* The last removal was interrupted behind P6: finish it. */
+        if (s->owner_writer) {
+            rc = mark_sweep(&s->persist, base_at(&s->base, 0), err);
+            if (rc != DAX_OK)
+                return rc;
+        }
+        /* fall through */
+    case MARK_NONE:
+    case MARK_RESERVED_USED:
+        s->has_reserved_data = state == MARK_RESERVED_USED;
+        s->mark = (struct mark){.write_version = empty ? 1 : header[DAX_HEADER_WRITE_VERSION],
+                                .read_version = empty ? 1 : header[DAX_HEADER_READ_VERSION]};
+        break;
+    }
+    if (pages_of(size) > DAX_MAX_PAGES)
+        return dax_err_set(err, DAX_CANT_OPEN, 0, "%s is larger than %llu TiB", s->base.path,
+                           (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
+    s->region.header->initial_pages = pages_of(size);
+    GUARDED_SET(s->region.header->guarded.fresh_from, pages_of(s->base.file_bytes));
+    snapshot_publish(&s->region, txid, size);
+    return DAX_OK;
+}
+
+static dax_rc store_build(struct store *s, const struct dax_options *o, struct dax_err *err)
+{
+    s->log_bytes = o->log_bytes;
+    s->persist_choice = o->persist;
+    if (asprintf(&s->sidecar_path, "%s-dax", s->base.path) < 0) {
+        s->sidecar_path = NULL;
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot allocate a path");
+    }
+    dax_rc rc = store_make_guard(s, err);
+    if (rc == DAX_OK)
+        rc = store_take_over(s, o, err);
+    if (rc == DAX_OK)
+        rc = medium_detect(s->base.fd, s->base.path, o->persist, &s->medium, err);
+    if (rc != DAX_OK)
+        return rc;
+    persist_init(&s->persist, s->medium.mode, s->base.fd);
+    s->base.persist = &s->persist;
+    rc = base_map(&s->base, s->medium.mode == PERSIST_PMEM, DAX_MAP_BYTES_MIN, err);
+    if (rc == DAX_OK)
+        rc = region_create(&s->region, err);
+    if (rc == DAX_OK)
+        rc = scan_create(&s->scan, err);
+    if (rc == DAX_OK)
+        rc = store_load(s, o, err);
+    if (rc == DAX_OK)
+        dax_log(DAX_OK, "%s: %s mode: %s", s->base.path,
+                persist_mode_name(s->medium.mode), s->medium.why);
+    return rc;
+}
+
+static bool store_mode_asked_for(const struct store *s, enum medium_choice choice)
+{
+    switch (choice) {
+    case MEDIUM_AUTO: return true;
+    case MEDIUM_PMEM: return s->medium.mode != PERSIST_MSYNC;
+    case MEDIUM_MSYNC: return s->medium.mode == PERSIST_MSYNC;
+    }
+    return false;
+}
+
+/* One more connection to a store that this process has. */
+static dax_rc store_join(struct store *s, const struct dax_options *o, struct dax_err *err)
+{
+    if (!store_mode_asked_for(s, o->persist))
+        return dax_err_set(err, DAX_MISUSE, 0,
+                           "%s is open in this process in %s mode (%s): dax_persist cannot differ "
+                           "between its connections",
+                           s->base.path, persist_mode_name(s->medium.mode), s->medium.why);
+    if (!o->read_only && !s->owner_writer && !s->base.read_only) {
+        /* It was open for reading only. */
+        dax_rc rc = owner_lock(s->base.fd, s->base.path, OWNER_WRITER, err);
+        if (rc != DAX_OK)
+            return rc;
+        s->owner_writer = true;
+    }
+    return DAX_OK;
+}
+
+static struct store *store_find(dev_t dev, ino_t ino)
+{
+    struct store *s = store_registry;
+    while (s && !(s->dev == dev && s->ino == ino && store_same_process(s)))
+        s = s->next;
+    return s;
+}
+
+dax_rc store_acquire(const char *path, const struct dax_options *o, struct store **out,
+                     struct dax_err *err)
+{
+    *out = NULL;
+    pthread_once(&store_fork_once, store_fork_install);
+    struct store *fresh = calloc(1, sizeof *fresh);
+    if (!fresh)
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot allocate a store");
+    fresh->base.fd = -1;
+
+    pthread_mutex_lock(&store_registry_lock);
+    struct stat st;
+    dax_rc rc = base_open(&fresh->base, path, o->create && !o->read_only, false, err);
+    if (rc != DAX_OK)
+        goto out;
+    if (fstat(fresh->base.fd, &st) != 0) {
+        rc = dax_err_set(err, DAX_CANT_OPEN, errno, "%s", path);
+        goto out;
+    }
+    struct store *s = store_find(st.st_dev, st.st_ino);
+    if (s) {
+        rc = store_join(s, o, err);
+    } else {
+        fresh->dev = st.st_dev;
+        fresh->ino = st.st_ino;
+        rc = store_build(fresh, o, err);
+        if (rc == DAX_OK) {
+            s = fresh;
+            fresh = NULL;
+            s->next = store_registry;
+            store_registry = s;
+        }
+    }
+    if (rc == DAX_OK) {
+        s->refs++;
+        *out = s;
+    }
+out:
+    if (fresh)
+        store_free(fresh);
+    pthread_mutex_unlock(&store_registry_lock);
+    return rc;
+}
+
+/* --- activation ------------------------------------------------------------------------------------ */
+
+dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
+{
+    if (s->medium.mode != PERSIST_PMEM || s->sidecar.mode != PERSIST_MSYNC)
+        return DAX_OK;
+    if (s->persist_choice == MEDIUM_PMEM)
+        return dax_err_set(err, DAX_CANT_OPEN, 0,
+                           "%s is on persistent memory but its sidecar %s is not (a DAX attribute of "
+                           "the file?), and dax_persist=pmem was asked for",
+                           s->base.path, s->sidecar_path);
+    s->medium.mode = PERSIST_MSYNC;
+    snprintf(s->medium.why, sizeof s->medium.why, "MAP_SYNC is refused for the sidecar");
+    persist_init(&s->persist, PERSIST_MSYNC, s->base.fd);
+    dax_log(DAX_OK, "%s: msync mode: %s", s->base.path, s->medium.why);
+    return DAX_OK;
+}
+
+/* Sidecar of the right database, or a new one, with an empty log and a nonce of this life. */
+static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
+{
+    struct stat like;
+    if (fstat(s->base.fd, &like) != 0)
+        return dax_err_set(err, DAX_IO_READ, errno, "%s", s->base.path);
+    struct cursor_slot c = {0};
+    dax_rc rc = sidecar_open(s->sidecar_path, &s->sidecar, err);
+    if (rc == DAX_OK) {
+        /* Left from an earlier life of the database: its log is history. Its LSN goes on, so that
+         * no old record can be taken for a new one even if the salts were equal. */
+        struct dax_err none;
+        if (sidecar_cursor_read(&s->sidecar, &c, &none) != DAX_OK)
+            c = (struct cursor_slot){0};
+        c.lsn += s->sidecar.ring_bytes;
+        c.lsn -= c.lsn % DAX_LINE_BYTES;
+    } else if (err->sys_errno == ENOENT) {
+        rc = sidecar_create(s->sidecar_path, &like, s->log_bytes, &s->sidecar, err);
+    }
+    if (rc == DAX_OK)
+        rc = store_match_sidecar(s, err);
+    if (rc != DAX_OK)
+        return rc;
+    uint64_t size;
+    c.txid = snapshot_newest(&s->region, &size);
+    c.size_bytes = size;
+    c.salt = store_random();
+    c.nonce = store_random();
+    rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
+    if (rc != DAX_OK)
+        return rc;
+    struct region_guarded *g = &s->region.header->guarded;
+    GUARDED_SET(g->lsn_cursor, c.lsn);
+    GUARDED_SET(g->lsn_tail, c.lsn);
+    GUARDED_SET(g->salt, c.salt);
+    GUARDED_SET(g->nonce, c.nonce);
+    return DAX_OK;
+}
+
+dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)
+{
+    (void)slot;
+    if (atomic_load_explicit(&s->active, memory_order_relaxed))
+        return DAX_OK;
+    struct dax_err local;
+    if (!err)
+        err = &local;
+    if (s->base.file_bytes > 0 && s->base.file_bytes < DAX_HEADER_BYTES)
+        return dax_err_set(err, DAX_NOT_A_DATABASE, 0, "%s has %llu bytes and no SQLite header",
+                           s->base.path, (unsigned long long)s->base.file_bytes);
+    if (s->has_reserved_data)
+        return dax_err_set(err, DAX_READONLY, 0,
+                           "%s: header bytes 72 - 91 are in use by something else, and daxlite "
+                           "needs them while it writes: only reading is possible",
+                           s->base.path);
+    dax_rc rc = store_open_sidecar(s, err);
+    s->mark.nonce = GUARDED_GET(s->region.header->guarded.nonce);
+    if (rc == DAX_OK && s->base.file_bytes == 0) {
+        /* P5 and P6 in one: a file of zeros without the mark would be no database at all. */
+        uint8_t page[DAX_PAGE_BYTES] = {0};
+        mark_put(page, &s->mark);
+        rc = base_first_page(&s->base, page, err);
+    } else if (rc == DAX_OK) {
+        /* Holes first, so that no store into base meets a full disk. Before the file grows: an
+         * unmarked file has its own size. Readers skip the bytes that the mark covers (conn.c),
+         * whether they are ours or not. */
+        rc = base_reserve(&s->base, s->base.file_bytes & ~(uint64_t)(DAX_PAGE_BYTES - 1), err);
+        if (rc == DAX_OK)
+            rc = mark_set(&s->persist, base_at(&s->base, 0), &s->mark, err);
+    }
+    if (rc != DAX_OK) {
+        sidecar_close(&s->sidecar);
+        return rc;
+    }
+    if (GUARDED_GET(s->region.header->guarded.fresh_from) == 0)
+        GUARDED_SET(s->region.header->guarded.fresh_from, 1);
+    atomic_store(&s->active, true);
+    return DAX_OK;
+}
+
+/* --- close ------------------------------------------------------------------------------------------ */
+
+static dax_rc store_deactivate(struct store *s, struct dax_err *err)
+{
+    dax_rc rc = store_usable(s, err);
+    if (rc == DAX_OK)
+        rc = checkpoint_close(s, err);
+    /* An empty file has lost the mark with its only page. */
+    if (rc == DAX_OK && store_size(s) > 0)
+        rc = mark_clear(&s->persist, base_at(&s->base, 0), &s->mark, err);
+    return rc;
+}
+
+dax_rc store_release(struct store *s, struct dax_err *err)
+{
+    dax_rc rc = DAX_OK;
+    pthread_mutex_lock(&store_registry_lock);
+    if (--s->refs == 0) {
+        struct store **link = &store_registry;
+        while (*link != s)
+            link = &(*link)->next;
+        *link = s->next;
+        if (atomic_load(&s->active)) {
+            struct dax_err local = {0};
+            rc = store_deactivate(s, err ? err : &local);
+            if (rc != DAX_OK)
+                dax_log(rc, "%s stays marked; opening it again recovers it: %s",
+                        s->base.path, err ? err->text : local.text);
+        }
+        store_free(s);
+    }
+    pthread_mutex_unlock(&store_registry_lock);
+    return rc;
+}
