@@ -295,6 +295,29 @@ static dax_rc checkpoint_rehome(struct store *s, uint32_t slot, dax_wait_fn wait
     }
 }
 
+/* Cut the file; TRUNCATE waits for readers of what is to be cut, as long as wait says. */
+static dax_rc checkpoint_cut(struct store *s, uint32_t slot, enum checkpoint_mode mode,
+                             dax_wait_fn wait, void *wait_arg, struct checkpoint_result *result,
+                             struct dax_err *err)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    for (unsigned count = 0;; count++) {
+        char holder[sizeof result->holder];
+        dax_rc rc = checkpoint_cut_file(s, mode == CHECKPOINT_TRUNCATE, err);
+        uint64_t first = pages_of(store_size(s));
+        if (rc != DAX_OK || mode != CHECKPOINT_TRUNCATE || GUARDED_GET(g->shrunk_high) <= first ||
+            !holders_describe_beyond(s, slot, first, GUARDED_GET(g->shrink_txid), holder,
+                                     sizeof holder))
+            return rc;
+        if (!wait || !wait(wait_arg, count)) {
+            result->busy = true;
+            if (!result->holder[0])
+                memcpy(result->holder, holder, sizeof holder);
+            return DAX_OK;
+        }
+    }
+}
+
 dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode, dax_wait_fn wait,
                       void *wait_arg, struct checkpoint_result *result, struct dax_err *err)
 {
@@ -311,7 +334,7 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
         return rc;
     result->pages_relogged = deferred;
     result->log_bytes_after = log_live(s);
-    rc = checkpoint_cut_file(s, mode == CHECKPOINT_TRUNCATE, err);
+    rc = checkpoint_cut(s, slot, mode, wait, wait_arg, result, err);
     frames_trim(&s->region);
     return rc;
 }

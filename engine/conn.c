@@ -401,10 +401,8 @@ void conn_end_write(struct conn *c)
         return;
     struct store *s = c->store;
     if (s->txn.active) {
-        bool scratch = s->txn.scratch_count != 0;
         txn_abort(s);
-        if (scratch)
-            checkpoint_drop_scratch(s);
+        checkpoint_drop_scratch(s);
     }
     c->writing = false;
     conn_unlock_writer(c);

@@ -23,6 +23,14 @@ static bool holders_pin_covers(const struct region *r, uint64_t pin, uint64_t pa
            GUARDED_GET(r->nodes[(uint32_t)pin].page) == page;
 }
 
+/* Behind the last page that a pin covers. */
+static uint64_t holders_pin_end(const struct region *r, uint64_t pin)
+{
+    if ((pin & PIN_KIND_MASK) == PIN_KIND_BASE)
+        return pin_page(pin) + pin_count(pin);
+    return (uint64_t)GUARDED_GET(r->nodes[(uint32_t)pin].page) + 1;
+}
+
 static void holders_fill(const struct store *s, uint32_t i, uint32_t self, struct holder_info *h)
 {
     const struct region *r = &s->region;
@@ -103,6 +111,38 @@ bool holders_describe(const struct store *s, uint32_t self, const uint32_t *page
     holders_fill(s, found, self, &h);
     snprintf(buf, buf_bytes, "process %d, thread %d, connection %llu, reading for %.1f s, page %u",
              h.pid, h.tid, (unsigned long long)h.connection, (double)h.age_ns / 1e9, page);
+    return true;
+}
+
+bool holders_describe_beyond(const struct store *s, uint32_t self, uint64_t first, uint64_t txid,
+                             char *buf, size_t buf_bytes)
+{
+    const struct region *r = &s->region;
+    uint32_t high = atomic_load(&r->header->slot_high), found = UINT32_MAX;
+    uint64_t oldest = UINT64_MAX;
+    for (uint32_t i = 0; i < high; i++) {
+        uint64_t snapshot = GUARDED_GET(r->slots[i].snapshot);
+        if (i == self || !snapshot || snapshot >= oldest)
+            continue;
+        bool holds = snapshot < txid;
+        for (unsigned k = 0; k < DAX_SLOT_PINS && !holds; k++) {
+            uint64_t pin = GUARDED_GET(r->slots[i].pins[k]);
+            holds = pin && holders_pin_end(r, pin) > first;
+        }
+        if (holds) {
+            found = i;
+            oldest = snapshot;
+        }
+    }
+    buf[0] = 0;
+    if (found == UINT32_MAX)
+        return false;
+    struct holder_info h;
+    holders_fill(s, found, self, &h);
+    snprintf(buf, buf_bytes,
+             "process %d, thread %d, connection %llu, reading for %.1f s, keeps the file from "
+             "being cut",
+             h.pid, h.tid, (unsigned long long)h.connection, (double)h.age_ns / 1e9);
     return true;
 }
 

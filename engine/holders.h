@@ -14,6 +14,11 @@ size_t holders_list(const struct store *s, uint32_t self, struct holder_info *ou
 bool holders_describe(const struct store *s, uint32_t self, const uint32_t *pages, size_t count,
                       char *buf, size_t buf_bytes);
 
+/* Describe the oldest slot other than `self` that keeps pages from `first` on in the file: by a
+ * snapshot older than txid, or by a pin. false: nobody else does. */
+bool holders_describe_beyond(const struct store *s, uint32_t self, uint64_t first, uint64_t txid,
+                             char *buf, size_t buf_bytes);
+
 /* Refcount of a page: pins on base and on its versions. */
 uint32_t holders_refcount(const struct store *s, uint64_t page);
 

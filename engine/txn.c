@@ -347,7 +347,9 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
         struct txn_page *p = &t->pages[i];
         if (p->page < pages || p->dropped)
             continue;
-        if (!p->scratch)
+        if (p->scratch)
+            t->scratch_count--;
+        else
             t->private_count--;
         frames_give(&s->region, p->node);
         p->node = 0;

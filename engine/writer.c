@@ -43,6 +43,7 @@ bool writer_lock(struct region *r, uint32_t slot, uint64_t wait_ns)
     }
     _Atomic uint32_t *word = &r->header->writer;
     uint64_t end = writer_now_ns() + wait_ns;
+    bool slept = false;
     for (;;) {
         uint32_t w = atomic_load_explicit(word, memory_order_relaxed);
         if (w == 0) {
@@ -54,8 +55,15 @@ bool writer_lock(struct region *r, uint32_t slot, uint64_t wait_ns)
             continue;
         }
         uint64_t now = writer_now_ns();
-        if (now >= end)
+        if (now >= end) {
+            /* The wake-up may have been for this thread, and another one sleeps on. */
+            while (slept && w != 0 &&
+                   !atomic_compare_exchange_weak(word, &w, w | WRITER_WAITERS))
+                ;
+            if (slept && w == 0)
+                writer_futex(word, FUTEX_WAKE, 1, NULL);
             return false;
+        }
         if (!(w & WRITER_WAITERS) &&
             !atomic_compare_exchange_strong_explicit(word, &w, w | WRITER_WAITERS,
                                                      memory_order_relaxed, memory_order_relaxed))
@@ -63,6 +71,7 @@ bool writer_lock(struct region *r, uint32_t slot, uint64_t wait_ns)
         uint64_t left = end - now;
         struct timespec timeout = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
         writer_futex(word, FUTEX_WAIT, w | WRITER_WAITERS, &timeout);
+        slept = true;
     }
 }
 

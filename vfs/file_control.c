@@ -11,8 +11,7 @@
 #include "vfs/names.h"
 #include "vfs/vfs.h"
 
-/* --- commit -------------------------------------------------------------------------------------
- * */
+/* --- commit ----------------------------------------------------------------------------------- */
 
 /* FCNTL_SYNC: the last place where a commit may be refused for want of something. */
 static int control_prepare(struct file *f)
@@ -43,8 +42,7 @@ static int control_commit(struct file *f)
     return SQLITE_OK;
 }
 
-/* --- checkpoint ---------------------------------------------------------------------------------
- * */
+/* --- checkpoint ------------------------------------------------------------------------------- */
 
 static bool control_wait(void *arg, unsigned count)
 {
@@ -83,8 +81,7 @@ dax_rc vfs_checkpoint(sqlite3 *db, const char *schema, struct conn *c, enum chec
     return request.rc;
 }
 
-/* --- PRAGMAs ------------------------------------------------------------------------------------
- * */
+/* --- PRAGMAs ---------------------------------------------------------------------------------- */
 
 /* arg of FCNTL_PRAGMA: what it answers or the error's text, its name, its value or NULL. */
 enum {
@@ -163,8 +160,7 @@ static int control_pragma(struct file *f, char **arg)
     return SQLITE_NOTFOUND;
 }
 
-/* --- questions and settings ---------------------------------------------------------------------
- * */
+/* --- questions and settings ------------------------------------------------------------------- */
 
 /* Has the file been renamed or deleted under us? SQLite asks in each write transaction before it
  * opens its journal, which would be left behind by such a file; ours is not. So the file system is

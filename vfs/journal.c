@@ -22,14 +22,14 @@
  *
  * Two things differ from a file, both unseen by SQLite. Overwriting the first 28 bytes with zeros
  * is how SQLite says that a journal is finished without deleting it; what was behind is dropped,
- * since its images are of a state that the commit has replaced. And an image read back is compared
- * with its checksum: where they differ (SQLite may journal zeros for a page whose content it does
- * not need, when memory is short) the read fails, and SQLite drops its cache and aborts; read as it
- * is, SQLite would take it for the end of the journal and keep pages that were never committed.
+ * since its images are of a state that the commit has replaced. And an image that SQLite journaled
+ * need not be what the database had: of a free page it may have newer content, or zeros, in its
+ * cache, which it never meant to write. What is read back is what the database had, and the record's
+ * checksum becomes that of it; with the old one SQLite would take the record for the end of the
+ * journal and keep pages that were never committed.
  */
 #include "vfs/journal.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +52,14 @@ static const uint8_t journal_magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x6
 static uint32_t be32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -201,19 +209,6 @@ static dax_rc journal_begin_record(struct journal *j, const uint8_t *pgno, struc
     return DAX_OK;
 }
 
-#ifdef DAXLITE_DEBUG
-/* J3, in full: the image that is not kept is the one that the database gives back. */
-static void journal_check_image(struct journal *j, const void *buf)
-{
-    static _Thread_local uint8_t image[PAGE_BYTES_MAX];
-    const struct journal_run *run = &j->runs[j->run_count - 1];
-    struct dax_err err = {0};
-    uint64_t at = image_offset(run, &j->records[j->record_count - 1]);
-    if (j->image(j->image_arg, image, run->page_bytes, at, &err) == DAX_OK)
-        assert(memcmp(image, buf, run->page_bytes) == 0);
-}
-#endif
-
 /* Take the write at the end of the file as the next part of a record. False: it is not one. */
 static bool journal_append(struct journal *j, const uint8_t *buf, size_t len, dax_rc *rc_out,
                            struct dax_err *err)
@@ -224,9 +219,6 @@ static bool journal_append(struct journal *j, const uint8_t *buf, size_t len, da
         return true;
     }
     if (j->part == JOURNAL_HAS_PGNO && len == j->runs[j->run_count - 1].page_bytes) {
-#ifdef DAXLITE_DEBUG
-        journal_check_image(j, buf);
-#endif
         j->part = JOURNAL_HAS_IMAGE;
         j->images_skipped++;
         return true;
@@ -303,7 +295,7 @@ static void copy_overlap(uint8_t *buf, uint64_t from, uint64_t to, const uint8_t
 
 /* The part of record r, which starts at `at`, that lies in [from, to). */
 static dax_rc journal_read_record(struct journal *j, const struct journal_run *run,
-                                  const struct journal_record *r, uint64_t at, bool complete,
+                                  struct journal_record *r, uint64_t at, bool complete,
                                   uint8_t *buf, uint64_t from, uint64_t to, struct dax_err *err)
 {
     copy_overlap(buf, from, to, r->pgno, at, 4);
@@ -315,12 +307,10 @@ static dax_rc journal_read_record(struct journal *j, const struct journal_run *r
     dax_rc rc = j->image(j->image_arg, image, b - a, image_offset(run, r) + (a - at - 4), err);
     if (rc != DAX_OK)
         return rc;
-    bool whole = b - a == run->page_bytes;
-    if (whole && complete && journal_sum(image, run->page_bytes, run->cksum_init) != be32(r->cksum))
-        return dax_err_set(err, DAX_CORRUPT, 0,
-                           "the rollback journal's checksum of page %u does not fit the page: the "
-                           "transaction is rolled back, the connection's cache is dropped",
-                           (unsigned)be32(r->pgno));
+    /* SQLite reads the checksum after the image. */
+    if (complete && b - a == run->page_bytes)
+        put_be32(r->cksum, journal_sum(image, run->page_bytes, run->cksum_init));
+    copy_overlap(buf, from, to, r->cksum, at + 4 + run->page_bytes, 4);
     return DAX_OK;
 }
 

@@ -69,8 +69,8 @@ struct journal {
 };
 
 /* Each call changes nothing if it fails, except that it may have grown buffers.
- * read: DAX_SHORT_READ past the end (the rest of buf is zeros), DAX_CORRUPT where an image does not
- *       fit the checksum that SQLite gave it, or what the image function returned.
+ * read: DAX_SHORT_READ past the end (the rest of buf is zeros), or what the image function returned.
+ *       Reading a record's image makes the record's checksum that of the image.
  * write, truncate: DAX_NOMEM, or what the image function returned. */
 DAX_CHECKED dax_rc journal_read(struct journal *j, void *buf, size_t len, uint64_t offset,
                                 struct dax_err *err);

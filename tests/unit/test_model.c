@@ -5,13 +5,16 @@
  * that loses something, a counter of frames that drifts.
  *
  * One run is a function of its seed: DAX_TEST_SEED (default 1) is the first, DAX_TEST_RUNS how many
- * follow. A crash is simulated by copying database and sidecar between two stores to persistent
- * memory and opening the copies: on this medium that is what kill -9 leaves. They are opened by a
- * process of their own, since libpmemobj opens no two copies of one pool in the same process.
+ * follow. A crash is a copy of database and sidecar between two operations on persistent memory in
+ * which what was not durable has arrived or not (crash_medium.h); odd seeds go by the rules of msync
+ * mode, even ones by those of cache-line modes. The copies are opened by a process of their own,
+ * since libpmemobj opens no two copies of one pool in the same process.
  */
 #include "unit.h"
 
 #include <sys/types.h>
+
+#include "crash_medium.h"
 
 #include "engine/conn.h"
 #include "engine/frames.h"
@@ -111,6 +114,7 @@ static struct conn *model_open(const char *path, struct model *m)
     struct conn *c;
     o.log_bytes = DAX_LOG_BYTES_MIN;
     o.private_bytes = DAX_PRIVATE_BYTES_MIN;
+    o.persist = m->seed % 2 ? MEDIUM_MSYNC : MEDIUM_AUTO;
     dax_rc rc = conn_open(path, &o, &c, &err);
     ck_assert_msg(rc == DAX_OK, "seed %llu: open: %s", (unsigned long long)m->seed, err.text);
     return c;
@@ -144,13 +148,33 @@ static void model_copy_file(const char *from, const char *to)
     close(out);
 }
 
+/* How many of the lines that are not durable arrive: all (kill -9), none, or some. */
+static unsigned crash_percent;
+static uint64_t crash_random = 88172645463325252u;
+
+static bool crash_arrives(void)
+{
+    crash_random ^= crash_random << 13;
+    crash_random ^= crash_random >> 7;
+    crash_random ^= crash_random << 17;
+    return (crash_random >> 20) % 100 < crash_percent;
+}
+
 static void model_copy_files(struct model *m)
 {
+    static const unsigned percents[] = {100, 0, 10, 50, 90};
     char from[560], to[560];
     model_copy_file(m->path, m->crash_path);
     snprintf(from, sizeof from, "%s-dax", m->path);
     snprintf(to, sizeof to, "%s-dax", m->crash_path);
     model_copy_file(from, to);
+    crash_random ^= m->random | 1;
+    crash_percent = percents[m->random / 64 % (sizeof percents / sizeof *percents)];
+    int base_fd = open(m->crash_path, O_RDWR), sidecar_fd = open(to, O_RDWR);
+    crash_forget(base_fd, sidecar_fd, crash_arrives);
+    close(base_fd);
+    if (sidecar_fd >= 0)
+        close(sidecar_fd);
 }
 
 static void model_save_state(struct model *m, const char *name, const struct state *s)
@@ -246,8 +270,7 @@ static int check_main(const char *path, const char *seed, const char *how)
     return 0;
 }
 
-/* Operations that count stores and fences, and copy the files at a chosen one. */
-static const struct persist_ops *crash_real;
+/* A countdown of stores and fences; the files are copied when it ends. */
 static long crash_countdown = -1;
 static struct model *crash_model;
 
@@ -257,37 +280,8 @@ static void crash_step(void)
         model_copy_files(crash_model);
 }
 
-static void crash_store(struct persist *p, void *dst, const void *src, size_t len)
-{
-    crash_step();
-    crash_real->store(p, dst, src, len);
-}
-
-static void crash_zero(struct persist *p, void *dst, size_t len)
-{
-    crash_step();
-    crash_real->zero(p, dst, len);
-}
-
-static void crash_fence(struct persist *p)
-{
-    crash_step();
-    crash_real->fence(p);
-}
-
-static struct persist_ops crash_ops;
-
 static void crash_arm(struct model *m, long countdown)
 {
-    struct persist *p = &m->writer->store->persist;
-    if (p->ops != &crash_ops) {
-        crash_real = p->ops;
-        crash_ops = *crash_real;
-        crash_ops.store = crash_store;
-        crash_ops.zero = crash_zero;
-        crash_ops.fence = crash_fence;
-        p->ops = &crash_ops;
-    }
     crash_model = m;
     crash_countdown = countdown;
 }
@@ -482,6 +476,7 @@ static void model_validate(struct model *m)
 static void model_open_all(struct model *m)
 {
     m->writer = model_open(m->path, m);
+    crash_install(m->writer->store, m->seed % 2 ? CRASH_SYNC : CRASH_FENCE, crash_step);
     for (unsigned i = 0; i < MODEL_READERS; i++)
         m->readers[i].conn = model_open(m->path, m);
 }
@@ -498,7 +493,13 @@ static void model_close_all(struct model *m)
                   GUARDED_GET(s->region.header->guarded.nodes_used));
     for (unsigned i = 0; i < MODEL_READERS; i++)
         unit_ok(conn_close(m->readers[i].conn, &err));
+    bool crash = model_random(m, 2) == 0;
+    if (crash)
+        crash_arm(m, (long)model_random(m, 40));
     unit_ok(conn_close(m->writer, &err));
+    crash_remove();
+    if (crash && crash_disarm())
+        model_check_copies(m, &m->committed, &m->committed);
     static uint8_t buf[MODEL_BYTES + 1];
     FILE *f = fopen(m->path, "rb");
     ck_assert_ptr_nonnull(f);
