@@ -612,6 +612,12 @@ dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err)
     return base_sync_size(b, err);
 }
 
+uint64_t base_end(const struct base *b)
+{
+    struct stat st;
+    return fstat(b->fd, &st) == 0 ? (uint64_t)st.st_size : b->file_bytes;
+}
+
 dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struct dax_err *err)
 {
     DAX_ASSERT(b->file_bytes == 0);

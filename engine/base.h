@@ -79,6 +79,9 @@ DAX_CHECKED dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *
  * is the caller's to give back). */
 int base_allocate(int fd, uint64_t from, uint64_t to);
 
+/* End of the file as it is on the file system, scratch of a crash included. */
+uint64_t base_end(const struct base *b);
+
 /* Give an empty file its first page, at once: whoever looks finds no file content or all of it. */
 DAX_CHECKED dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES],
                                    struct dax_err *err);

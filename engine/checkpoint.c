@@ -53,11 +53,19 @@ static uint64_t relog_diff(const struct store *s, uint32_t page)
     return lines_diff(base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT), relog_content(s, page));
 }
 
-/* Reserve consecutive scratch pages. */
+/* Consecutive scratch pages for a relog record. Two areas take turns, as the cursor slots do: the live
+ * record is in one, the record before it, which the cursor has passed, was in the other. So scratch
+ * does not grow however often pages that stay pinned are relogged. */
 static dax_rc relog_take_scratch(struct store *s, uint64_t pages, uint64_t *first_out,
                                  struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
+    uint64_t turn = GUARDED_GET(g->relog_turn) ^ 1;
+    GUARDED_SET(g->relog_turn, turn);
+    if (GUARDED_GET(g->relog_area_pages[turn]) >= pages) {
+        *first_out = GUARDED_GET(g->relog_area[turn]);
+        return DAX_OK;
+    }
     uint64_t index = GUARDED_GET(g->scratch_next);
     dax_rc rc = base_scratch_reserve(&s->base, s->base.file_bytes, (index + pages) << DAX_PAGE_SHIFT,
                                      err);
@@ -65,6 +73,8 @@ static dax_rc relog_take_scratch(struct store *s, uint64_t pages, uint64_t *firs
         return rc;
     GUARDED_SET(g->scratch_next, index + pages);
     *first_out = (s->base.scratch_start >> DAX_PAGE_SHIFT) + index;
+    GUARDED_SET(g->relog_area[turn], *first_out);
+    GUARDED_SET(g->relog_area_pages[turn], pages);
     return DAX_OK;
 }
 
@@ -91,7 +101,7 @@ static dax_rc relog_to_scratch(struct store *s, const struct relog *l, uint64_t 
     }
     *list_hash_out = hash_end(&hash);
     *list_page_out = first + l->count;
-    return persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err);
+    return store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err), err);
 }
 
 /* Append the pages' difference from base at the tail. *lsn_out: where the record begins. */
@@ -138,7 +148,7 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
                                      struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
-    dax_rc rc = persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err);
+    dax_rc rc = store_synced(s, persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err), err);
     if (rc != DAX_OK)
         return rc;
     uint64_t size;
@@ -148,7 +158,7 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
                             .size_bytes = size,
                             .salt = GUARDED_GET(g->salt),
                             .nonce = GUARDED_GET(g->nonce)};
-    rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
+    rc = store_synced(s, sidecar_cursor_write(&s->sidecar, &s->persist, &c, err), err);
     if (rc != DAX_OK)
         return rc;
     GUARDED_SET(g->lsn_cursor, lsn);
@@ -158,7 +168,8 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
 }
 
 /* Cut the log: everything is in base but the pages s->pages[0 .. deferred). */
-static dax_rc checkpoint_cut_log(struct store *s, size_t deferred, struct dax_err *err)
+static dax_rc checkpoint_cut_log(struct store *s, size_t deferred, uint64_t *relogged_out,
+                                 struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
     uint64_t lsn = GUARDED_GET(g->lsn_tail), high = 0;
@@ -176,10 +187,27 @@ static dax_rc checkpoint_cut_log(struct store *s, size_t deferred, struct dax_er
         dax_rc rc = relog_append(s, deferred, &lsn, err);
         if (rc != DAX_OK)
             return rc;
+        *relogged_out = deferred;
         GUARDED_SET(g->relog_start, lsn);
         GUARDED_SET(g->relog_end, GUARDED_GET(g->lsn_tail));
     }
     return checkpoint_move_cursor(s, lsn, high, err);
+}
+
+void checkpoint_after_abort(struct store *s, uint64_t file_bytes)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    struct dax_err err = {0};
+    checkpoint_drop_scratch(s);
+    if (s->base.file_bytes <= file_bytes || s->base.scratch_start || file_bytes == 0)
+        return;
+    if (store_synced(s, base_cut(&s->base, file_bytes, &err), &err) != DAX_OK) {
+        dax_log(err.rc, "%s", err.text); /* the next checkpoint or the close tries again */
+        return;
+    }
+    uint64_t end = pages_of(file_bytes);
+    if (GUARDED_GET(g->fresh_from) > end)
+        GUARDED_SET(g->fresh_from, end);
 }
 
 void checkpoint_drop_scratch(struct store *s)
@@ -194,6 +222,8 @@ void checkpoint_drop_scratch(struct store *s)
         return;
     }
     GUARDED_SET(g->scratch_next, 0);
+    GUARDED_SET(g->relog_area_pages[0], 0);
+    GUARDED_SET(g->relog_area_pages[1], 0);
 }
 
 /* --- the file ----------------------------------------------------------------------------------- */
@@ -254,7 +284,7 @@ static dax_rc checkpoint_cut_file(struct store *s, bool spare_too, struct dax_er
     uint64_t bytes = checkpoint_round((cut ? cut : 1) << DAX_PAGE_SHIFT); /* page 0 has the mark */
     if (bytes >= s->base.file_bytes)
         return DAX_OK;
-    dax_rc rc = base_cut(&s->base, bytes, err);
+    dax_rc rc = store_synced(s, base_cut(&s->base, bytes, err), err);
     if (rc != DAX_OK)
         return rc;
     uint64_t end = bytes >> DAX_PAGE_SHIFT;
@@ -269,6 +299,15 @@ static dax_rc checkpoint_cut_file(struct store *s, bool spare_too, struct dax_er
     return DAX_OK;
 }
 
+/* Versions that old snapshots need stay until those end: no reason for the next checkpoint. */
+static void checkpoint_note_kept(struct store *s)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    const struct txn *t = &s->txn;
+    uint32_t own = t->active ? t->private_count + t->scratch_count : 0;
+    GUARDED_SET(g->nodes_kept, GUARDED_GET(g->nodes_used) - own);
+}
+
 /* --- the whole ---------------------------------------------------------------------------------- */
 
 /* Rehome; while pages stay pinned by somebody else, as long as wait says. */
@@ -278,7 +317,8 @@ static dax_rc checkpoint_rehome(struct store *s, uint32_t slot, dax_wait_fn wait
 {
     for (unsigned count = 0;; count++) {
         size_t rehomed;
-        dax_rc rc = rehome_all(s, &rehomed, deferred_out, err);
+        bool complete;
+        dax_rc rc = rehome_all(s, false, &rehomed, deferred_out, &complete, err);
         if (rc != DAX_OK)
             return rc;
         result->pages_rehomed += rehomed;
@@ -329,13 +369,13 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
     rc = checkpoint_rehome(s, slot, mode == CHECKPOINT_PASSIVE ? NULL : wait, wait_arg, result,
                            &deferred, err);
     if (rc == DAX_OK)
-        rc = checkpoint_cut_log(s, deferred, err);
+        rc = checkpoint_cut_log(s, deferred, &result->pages_relogged, err);
     if (rc != DAX_OK)
         return rc;
-    result->pages_relogged = deferred;
     result->log_bytes_after = log_live(s);
     rc = checkpoint_cut(s, slot, mode, wait, wait_arg, result, err);
     frames_trim(&s->region);
+    checkpoint_note_kept(s);
     return rc;
 }
 
@@ -362,18 +402,20 @@ void checkpoint_after_scratch(struct store *s, uint32_t slot)
         dax_log(err.rc, "checkpoint after a large transaction: %s", err.text);
 }
 
-void checkpoint_tidy(struct store *s, uint32_t slot)
+bool checkpoint_tidy(struct store *s)
 {
-    (void)slot;
+    bool complete;
     struct dax_err err = {0};
     size_t rehomed, deferred;
     if (atomic_load_explicit(&s->failed, memory_order_relaxed))
-        return;
-    if (rehome_all(s, &rehomed, &deferred, &err) != DAX_OK)
+        return true;
+    if (rehome_all(s, true, &rehomed, &deferred, &complete, &err) != DAX_OK)
         dax_log(err.rc, "%s", err.text);
     GUARDED_ADD(s->region.header->guarded.pages_rehomed, rehomed);
     frames_reclaim(&s->region, &s->scan, UINT32_MAX);
     frames_trim(&s->region);
+    checkpoint_note_kept(s);
+    return complete;
 }
 
 dax_rc checkpoint_close(struct store *s, struct dax_err *err)

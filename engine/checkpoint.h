@@ -27,11 +27,15 @@ DAX_CHECKED dax_rc checkpoint_inline(struct store *s, uint32_t slot, uint64_t ne
 void checkpoint_after_scratch(struct store *s, uint32_t slot);
 
 /* Drop versions that nobody sees any more and rehome the rest, without touching the log. For when
- * a reader has ended. */
-void checkpoint_tidy(struct store *s, uint32_t slot);
+ * a reader has ended. false: not finished, because a writer waits for the lock. */
+bool checkpoint_tidy(struct store *s);
 
 /* Give scratch back if neither a version nor a live record is in it. */
 void checkpoint_drop_scratch(struct store *s);
+
+/* The writer has aborted: give back scratch and what the file has grown since it had file_bytes. No
+ * committed page is beyond them. */
+void checkpoint_after_abort(struct store *s, uint64_t file_bytes);
 
 /* Before the store closes, no reader being left: everything in base, log empty, file cut to the
  * exact size. */

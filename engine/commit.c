@@ -218,7 +218,7 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
     uint64_t txid = t->snapshot + 1;
     commit_build_record(s);
     if (t->direct_dirty) {
-        rc = persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err);
+        rc = store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err), err);
         if (rc != DAX_OK)
             return rc;
         t->direct_dirty = false;

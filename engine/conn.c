@@ -109,8 +109,12 @@ static void conn_unlock_writer(struct conn *c)
     struct region_header *h = s->region.header;
     do {
         if (atomic_load_explicit(&h->tidy_wanted, memory_order_relaxed) &&
-            atomic_exchange(&h->tidy_wanted, 0))
-            checkpoint_tidy(s, c->slot);
+            atomic_exchange(&h->tidy_wanted, 0) && !checkpoint_tidy(s)) {
+            /* Writers do not wait for it: the one that waits goes on with it when it is done. */
+            atomic_store(&h->tidy_wanted, 1);
+            writer_unlock(&s->region, c->slot);
+            return;
+        }
         writer_unlock(&s->region, c->slot);
         /* A Dekker pair with conn_tidy, all sequentially consistent: it stores the flag, then tries
          * the lock; here the lock is released, then the flag is loaded. */
@@ -155,6 +159,11 @@ void conn_end_read(struct conn *c)
     snapshot_end(&c->store->region, c->slot);
     c->reading = false;
     conn_tidy(c);
+}
+
+uint64_t conn_snapshot(const struct conn *c)
+{
+    return c->reading ? c->snapshot : 0;
 }
 
 uint64_t conn_size(struct conn *c)
@@ -402,7 +411,7 @@ void conn_end_write(struct conn *c)
     struct store *s = c->store;
     if (s->txn.active) {
         txn_abort(s);
-        checkpoint_drop_scratch(s);
+        checkpoint_after_abort(s, s->txn.file_bytes_old);
     }
     c->writing = false;
     conn_unlock_writer(c);
@@ -446,6 +455,13 @@ dax_rc conn_checkpoint(struct conn *c, enum checkpoint_mode mode, dax_wait_fn wa
     CONN_GUARD(c, err);
     struct store *s = c->store;
     *result = (struct checkpoint_result){0};
+    if (c->writing && s->txn.active) {
+        /* Under locking_mode=EXCLUSIVE a ROLLBACK is the journal's pages written back into the same
+         * transaction: if it has no change any more, it is over. */
+        dax_rc rc = txn_prepare(s, err);
+        if (rc == DAX_OK && txn_is_empty(&s->txn))
+            txn_abort(s);
+    }
     if (c->writing && s->txn.active)
         return dax_err_set(err, DAX_LOCKED, 0,
                            "%s: a checkpoint cannot run within a write transaction of the same "

@@ -84,6 +84,9 @@ void conn_end_read(struct conn *c);
  * snapshot: the newest committed size. */
 uint64_t conn_size(struct conn *c);
 
+/* Txid of the snapshot that c holds, 0 without one. After conn_commit: of what it committed. */
+uint64_t conn_snapshot(const struct conn *c);
+
 /* Copy. DAX_SHORT_READ: beyond the end, the rest of buf is zeros. Needs no snapshot at offsets below
  * 100 (SQLite reads the header before its first lock); it is the newest then. */
 DAX_CHECKED dax_rc conn_read(struct conn *c, void *buf, size_t len, uint64_t offset,
@@ -132,7 +135,7 @@ bool conn_is_read_only(const struct conn *c);
 /* --- checkpoint ---------------------------------------------------------------------------------- */
 
 enum checkpoint_mode {
-    CHECKPOINT_PASSIVE,  /* what can be done without waiting; the writer lock is not waited for */
+    CHECKPOINT_PASSIVE,  /* what can be done without waiting, but 1 ms for the writer lock */
     CHECKPOINT_FULL,     /* wait for the writer lock and for pins, as long as wait says */
     CHECKPOINT_RESTART,  /* the same: the log is empty afterwards */
     CHECKPOINT_TRUNCATE  /* and the file is cut to the database's size, rounded up to 2 MiB */

@@ -10,7 +10,7 @@ struct store;
 size_t holders_list(const struct store *s, uint32_t self, struct holder_info *out, size_t max);
 
 /* Describe the oldest holder, other than slot `self`, of a pin on one of the pages: "process 4711,
- * thread 4712, connection 3, since 12.3 s, page 17". false: nobody else pins them. */
+ * thread 4712, connection 3, reading for 12.3 s, page 17". false: nobody else pins them. */
 bool holders_describe(const struct store *s, uint32_t self, const uint32_t *pages, size_t count,
                       char *buf, size_t buf_bytes);
 

@@ -25,7 +25,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-media integers are 
 struct cursor_slot {
     uint64_t seq;        /* 0: never used */
     uint64_t lsn;        /* first live record, or the tail if the log is empty */
-    uint64_t txid;       /* last transaction that base holds entirely */
+    uint64_t txid;       /* newest transaction of the state that recovery starts from */
     uint64_t size_bytes; /* database size as of txid */
     uint64_t salt;       /* records of this life of the log carry it */
     uint64_t nonce;      /* pairs the sidecar with the mark in the database's header */

@@ -3,7 +3,7 @@
  * LSNs are byte positions that only grow; a record's place in the ring is its LSN modulo the ring's
  * size. Live records lie between cursor and tail. Records are whole lines and may wrap.
  *
- * Appending is: build in DRAM (log_begin, log_add_*, log_finish), P1 if the record names direct
+ * Appending is: build in DRAM (log_begin, log_add_*), P1 if the record names direct
  * pages, store into the ring, P2. Before P2 a crash leaves a record that fails its hash, LSN or salt
  * and recovery stops in front of it; after P2 it is replayed. Only then does lsn_tail move.
  */

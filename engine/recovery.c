@@ -1,7 +1,7 @@
 /* recovery.c: replay of the log (DESIGN.md section 6).
  *
  * From the cursor, record by record, each checked before anything of it is used: salt, LSN, hash,
- * counts, txid sequence, page numbers against the record's size and the file. Then, in this order:
+ * counts, txid sequence, and page numbers and sizes against the file. Then, in this order:
  *   P3  base is durable: the replayed state no longer needs the log
  *   P4  the cursor moves to the tail, with a new salt: what is in the ring is history
  * A crash before P4 repeats the replay, which ends in the same bytes; after P4 there is nothing to
@@ -30,6 +30,7 @@ struct recovery {
     uint64_t txid;
     uint64_t size_bytes;
     uint64_t file_bytes; /* allocated when recovery began, scratch not counted */
+    uint64_t end_bytes;  /* of the file, scratch included */
     uint64_t records;
     uint64_t pages;
 };
@@ -63,6 +64,26 @@ static dax_rc recovery_target(const struct store *s, const struct recovery *r, u
                            (unsigned long long)r->file_bytes, s->sidecar_path);
     *out = base_at(&s->base, page << DAX_PAGE_SHIFT);
     return DAX_OK;
+}
+
+static dax_rc recovery_truncated(const struct store *s, const struct recovery *r, uint64_t need,
+                                 struct dax_err *err)
+{
+    return dax_err_set(err, DAX_CORRUPT, 0,
+                       "%s has %llu bytes and should have at least %llu: it has been truncated; "
+                       "restore it from a backup together with %s",
+                       s->base.path, (unsigned long long)r->end_bytes, (unsigned long long)need,
+                       s->sidecar_path);
+}
+
+static dax_rc recovery_check_pair(struct store *s, const struct recovery *r,
+                                  const struct record_pair *d, struct dax_err *err)
+{
+    uint8_t *ignored;
+    uint64_t end = (d->scratch + 1) << DAX_PAGE_SHIFT;
+    if (end > r->end_bytes)
+        return recovery_truncated(s, r, end, err);
+    return recovery_target(s, r, d->page, &ignored, err);
 }
 
 static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const struct record_pair *d,
@@ -119,10 +140,8 @@ static dax_rc recovery_check_list(struct store *s, struct recovery *r, const str
 {
     struct record_pair *list;
     dax_rc rc = recovery_load_list(s, h, expected_hash, &list, err);
-    for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++) {
-        uint8_t *ignored;
-        rc = recovery_target(s, r, list[i].page, &ignored, err);
-    }
+    for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++)
+        rc = recovery_check_pair(s, r, &list[i], err);
     free(list);
     return rc;
 }
@@ -176,17 +195,28 @@ static dax_rc recovery_check(struct store *s, struct recovery *r, bool *next_out
     memcpy(&h, b, sizeof h);
     *next_out = h.txid == r->txid + (h.flags & DAX_RECORD_RELOG ? 0 : 1);
     const uint8_t *descriptor = b + sizeof h;
-    uint32_t pairs = h.flags & DAX_RECORD_LIST_IN_SCRATCH ? 0 : h.pair_count;
-    for (uint32_t i = 0; i < h.page_count + pairs; i++, descriptor += sizeof(struct record_page)) {
-        struct record_page d; /* page comes first in a pair, too */
+    if (!*next_out)
+        return DAX_OK;
+    /* Direct pages are named by no record, but they are below its size. */
+    if (h.size_bytes > pages_of(r->file_bytes) << DAX_PAGE_SHIFT)
+        return recovery_truncated(s, r, h.size_bytes, err);
+    dax_rc rc = DAX_OK;
+    for (uint32_t i = 0; rc == DAX_OK && i < h.page_count; i++) {
+        struct record_page d;
         uint8_t *ignored;
         memcpy(&d, descriptor, sizeof d);
-        dax_rc rc = recovery_target(s, r, d.page, &ignored, err);
-        if (rc != DAX_OK)
-            return rc;
+        rc = recovery_target(s, r, d.page, &ignored, err);
+        descriptor += sizeof d;
     }
-    if (!*next_out || !(h.flags & DAX_RECORD_LIST_IN_SCRATCH))
-        return DAX_OK;
+    bool listed = h.flags & DAX_RECORD_LIST_IN_SCRATCH;
+    for (uint32_t i = 0; rc == DAX_OK && !listed && i < h.pair_count; i++) {
+        struct record_pair d;
+        memcpy(&d, descriptor, sizeof d);
+        rc = recovery_check_pair(s, r, &d, err);
+        descriptor += sizeof d;
+    }
+    if (rc != DAX_OK || !listed)
+        return rc;
     struct record_list l;
     memcpy(&l, descriptor, sizeof l);
     return recovery_check_list(s, r, &h, l.hash, err);
@@ -203,11 +233,12 @@ static void recovery_advance(struct store *s, struct recovery *r)
     r->records++;
 }
 
-/* Walk the log from r to its end; with apply, replay it. *later_out: 0, or the LSN of a whole record
- * behind the one that ended the walk. */
-static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, uint64_t *later_out,
-                            struct dax_err *err)
+/* Walk the log from r to its end; with apply, replay it. *later_out, with look: 0, or the LSN of a
+ * whole record behind the one that ended the walk. */
+static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, bool look,
+                            uint64_t *later_out, struct dax_err *err)
 {
+    *later_out = 0;
     for (;;) {
         bool valid, next = false;
         dax_rc rc = log_read(s, r->lsn, &valid, err);
@@ -218,17 +249,18 @@ static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, uin
         if (rc != DAX_OK)
             return rc;
         if (!next)
-            return log_find_later(s, r->lsn, later_out, err);
+            return look ? log_find_later(s, r->lsn, later_out, err) : DAX_OK;
         recovery_advance(s, r);
     }
 }
 
-/* First everything is checked, then it is applied: a refused recovery has changed nothing. */
+/* First everything up to the first misfit is checked, then it is applied: a recovery that is refused
+ * has changed nothing. (With skip, what lies behind a damaged record is checked as it is applied.) */
 static dax_rc recovery_replay(struct store *s, struct recovery *r, bool skip, struct dax_err *err)
 {
-    struct recovery look = *r;
+    struct recovery ahead = *r;
     uint64_t later;
-    dax_rc rc = recovery_walk(s, &look, false, &later, err);
+    dax_rc rc = recovery_walk(s, &ahead, false, true, &later, err);
     if (rc != DAX_OK)
         return rc;
     if (later && !skip)
@@ -237,10 +269,10 @@ static dax_rc recovery_replay(struct store *s, struct recovery *r, bool skip, st
                            "whole records follow it (LSN %llu). Keep copies of both files; then "
                            "dax_damaged_log=skip replays the others and leaves it to PRAGMA "
                            "integrity_check what is missing",
-                           s->sidecar_path, (unsigned long long)look.lsn,
-                           (unsigned long long)look.txid, (unsigned long long)later);
+                           s->sidecar_path, (unsigned long long)ahead.lsn,
+                           (unsigned long long)ahead.txid, (unsigned long long)later);
     for (;;) {
-        rc = recovery_walk(s, r, true, &later, err);
+        rc = recovery_walk(s, r, true, later != 0, &later, err);
         if (rc != DAX_OK || later == 0)
             return rc;
         dax_log(DAX_CORRUPT,
@@ -324,14 +356,15 @@ dax_rc recovery_run(struct store *s, bool skip, uint64_t *txid_out, uint64_t *si
                          .txid = cursor.txid,
                          .size_bytes = cursor.size_bytes,
                          .file_bytes = s->base.file_bytes};
+    r.end_bytes = base_end(&s->base);
     if (cursor.size_bytes > s->base.file_bytes) {
-        rc = dax_err_set(err, DAX_CORRUPT, 0,
-                         "%s has %llu bytes and should have at least %llu: it has been truncated; "
-                         "restore it from a backup together with %s",
-                         s->base.path, (unsigned long long)s->base.file_bytes,
-                         (unsigned long long)cursor.size_bytes, s->sidecar_path);
+        rc = recovery_truncated(s, &r, cursor.size_bytes, err);
         goto out;
     }
+    /* Holes (a sparse copy) are filled before anything is stored into them. */
+    rc = base_reserve(&s->base, s->base.file_bytes & ~(uint64_t)(DAX_PAGE_BYTES - 1), err);
+    if (rc != DAX_OK)
+        goto out;
     GUARDED_SET(s->region.header->guarded.salt, cursor.salt);
     rc = recovery_replay(s, &r, skip, err);
     if (rc == DAX_OK)

@@ -26,7 +26,7 @@ dax_rc region_create(struct region *r, struct dax_err *err)
                            "cannot reserve %zu GiB of address space for page versions (it is not "
                            "memory; check ulimit -v and vm.overcommit_memory)",
                            bytes >> 30);
-    /* A core dump or a child process has no use for it. */
+    /* A core dump has no use for it. */
     (void)madvise(map, bytes, MADV_DONTDUMP);
     r->map = map;
     r->map_bytes = bytes;

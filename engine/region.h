@@ -6,8 +6,7 @@
  * pointer or means something in one process only, so it can become a shared file.
  *
  * Who may write what:
- *   slots[i]                     the connection that owns slot i; claimed and released by compare
- *                                and swap on `claimed`
+ *   slots[i]                     the connection that owns slot i: whoever has set `claimed`
  *   last_committed, commits,     the holder of the writer lock; read by everybody
  *   words, nodes, frames
  *   header.guarded               the holder of the writer lock; status reads are approximate
@@ -76,6 +75,9 @@ struct region_guarded {
     _Atomic uint64_t log_high;     /* live records name no page at or above it as target */
     _Atomic uint64_t relog_start;  /* where the newest relog record begins and ends */
     _Atomic uint64_t relog_end;
+    _Atomic uint64_t relog_turn;         /* which of two scratch areas the newest listed one is in */
+    _Atomic uint64_t relog_area[2];      /* first file page */
+    _Atomic uint64_t relog_area_pages[2]; /* 0: none */
     _Atomic uint64_t scratch_lsn;  /* end of the newest record that copies from scratch */
     _Atomic uint64_t scratch_next; /* scratch pages handed out */
     _Atomic uint64_t scratch_nodes; /* versions that live in scratch */
@@ -90,6 +92,7 @@ struct region_guarded {
     _Atomic uint32_t pages_versioned;
     _Atomic uint32_t limbo_count;
     _Atomic uint32_t free_count;
+    _Atomic uint32_t nodes_kept;   /* nodes_used that the last checkpoint had to leave */
     _Atomic uint32_t nodes_used;   /* in chains, limbo, or private to the transaction */
     /* counters */
     _Atomic uint64_t commits, aborts, pages_committed, lines_logged, log_bytes_total;

@@ -23,6 +23,7 @@
 #include "engine/frames.h"
 #include "engine/lines.h"
 #include "engine/store.h"
+#include "engine/writer.h"
 
 struct rehome_page {
     uint32_t page;
@@ -128,15 +129,37 @@ static dax_rc rehome_zap(struct store *s, uint32_t page, struct rehome_page *b, 
     return DAX_OK;
 }
 
+/* Step 5 for a page whose base is pinned. Its newest version leaves scratch for a frame, so that
+ * one pin does not keep all of scratch: how many such pages there are is bounded by the pins. */
+static bool rehome_leave(struct store *s, const struct rehome_page *b)
+{
+    struct region *r = &s->region;
+    struct version v = {b->head, 0, GUARDED_GET(r->nodes[b->head].storage)};
+    uint32_t node = v.storage > NODE_BASE && !b->marker ? frames_take(r) : b->marker;
+    if (v.storage <= NODE_BASE || !node) {
+        if (node)
+            frames_give(r, node);
+        return pageword_set(r, b->page, PAGE_MAPPED, b->head);
+    }
+    struct node *n = &r->nodes[node];
+    memcpy(region_frame(r, node), chain_address(s, b->page, &v), DAX_PAGE_BYTES);
+    GUARDED_SET(n->txid, rehome_txid(r, b->head));
+    GUARDED_SET(n->page, b->page);
+    GUARDED_SET(n->older, atomic_load_explicit(&r->nodes[b->head].older, memory_order_relaxed));
+    if (!pageword_set(r, b->page, PAGE_MAPPED, node))
+        return false;
+    chain_unlink_head(r, b->head);
+    chain_link_head(r, node);
+    frames_limbo(r, b->head);
+    return true;
+}
+
 /* Step 5 for one page. */
 static bool rehome_finish(struct store *s, const struct rehome_page *b)
 {
     struct region *r = &s->region;
-    if (b->pinned) {
-        if (b->marker)
-            frames_give(r, b->marker);
-        return pageword_set(r, b->page, PAGE_MAPPED, b->head);
-    }
+    if (b->pinned)
+        return rehome_leave(s, b);
     if (b->marker) {
         struct node *m = &r->nodes[b->marker];
         GUARDED_SET(m->txid, rehome_txid(r, b->head));
@@ -178,11 +201,13 @@ static dax_rc rehome_batch(struct store *s, struct rehome_page *batch, size_t n,
     return DAX_OK;
 }
 
-dax_rc rehome_all(struct store *s, size_t *pages_out, size_t *deferred_out, struct dax_err *err)
+dax_rc rehome_all(struct store *s, bool yield, size_t *pages_out, size_t *deferred_out,
+                  bool *complete_out, struct dax_err *err)
 {
     struct rehome_page batch[DAX_BATCH_PAGES];
     size_t count = 0, deferred = 0;
     *pages_out = *deferred_out = 0;
+    *complete_out = true;
     dax_rc rc = rehome_list(s, &count, err);
     if (rc != DAX_OK)
         return rc;
@@ -206,6 +231,10 @@ dax_rc rehome_all(struct store *s, size_t *pages_out, size_t *deferred_out, stru
             if (batch[i].pinned)
                 s->pages[deferred++] = batch[i].page;
         frames_reclaim(&s->region, &s->scan, UINT32_MAX);
+        if (yield && at < count && writer_is_wanted(&s->region)) {
+            *complete_out = false;
+            break;
+        }
     }
     *deferred_out = deferred;
     return DAX_OK;

@@ -4,11 +4,9 @@
  * at the first multiple of 64, and one object of type SIDECAR_RING_TYPE that is as large as the
  * pool allows. The ring begins at the object's first multiple of 256. Offsets are the pool's.
  *
- * Creation, and what a crash just after each step leaves: the file (empty, or zeros: "not
- * completely made"); libpmemobj's pool (no root: the same); root and ring allocated (root is zeros:
- * the same); root stored and persisted, which publishes it, its hash deciding (a sidecar whose
- * cursor slots are both unused). All but the last are DAX_CORRUPT to sidecar_open. No database is
- * marked before a cursor slot is durable, so such a file is in nobody's use and may be made anew.
+ * Creation goes on under the name "...-dax-new": the file, libpmemobj's pool, root and ring, the root
+ * persisted. A crash leaves that file, which the next creation removes. Then it gets its own name,
+ * which is never that of something half-made: a sidecar whose cursor slots are both unused.
  *
  * Cursor (L4). The slots' seq grows by one with each P4; the valid slot with the greater one
  * counts. A store goes to the other slot, so that whatever becomes of it, one valid slot remains.
@@ -26,6 +24,7 @@
 #include <libpmemobj.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -236,6 +235,25 @@ static dax_rc sidecar_init(struct sidecar *s, int fd, const char *path, struct d
     return DAX_OK;
 }
 
+/* The finished file gets its own name, unless a file has it already. */
+static dax_rc sidecar_give_name(struct sidecar *s, int fd, const char *unfinished, const char *path,
+                                struct dax_err *err)
+{
+    if (fsync(fd) != 0)
+        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the log \"%s\"", unfinished);
+    char *name = strdup(path);
+    if (!name)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
+    free(s->path);
+    s->path = name;
+    if (renameat2(AT_FDCWD, unfinished, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return DAX_OK;
+    /* File systems that cannot refuse to replace: nobody else writes here, the database is locked. */
+    if (errno == EINVAL && access(path, F_OK) != 0 && rename(unfinished, path) == 0)
+        return DAX_OK;
+    return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot create the log \"%s\"", path);
+}
+
 dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
                       struct sidecar *out, struct dax_err *err)
 {
@@ -247,23 +265,33 @@ dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
                            "a log of %llu bytes is not possible: dax_log_size is %llu to %llu",
                            (unsigned long long)bytes, (unsigned long long)DAX_LOG_BYTES_MIN,
                            (unsigned long long)DAX_LOG_BYTES_MAX);
-    dax_rc rc = sidecar_make_file(path, like, s.file_bytes, &fd, err);
+    char *unfinished = NULL;
+    if (asprintf(&unfinished, "%s-new", path) < 0)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
+    (void)unlink(unfinished); /* of a creation that was interrupted; else there is none */
+    dax_rc rc = sidecar_make_file(unfinished, like, s.file_bytes, &fd, err);
     if (rc == DAX_OK)
-        rc = sidecar_init(&s, fd, path, err);
+        rc = sidecar_init(&s, fd, unfinished, err);
     if (rc == DAX_OK)
         rc = sidecar_make_pool(&s, err);
     if (rc == DAX_OK)
+        rc = sidecar_give_name(&s, fd, unfinished, path, err);
+    if (rc == DAX_OK) {
         rc = sidecar_sync(fd, path, err);
+        if (rc != DAX_OK)
+            unlink(path);
+    }
     if (rc == DAX_OK) {
         sidecar_populate(&s);
         *out = s;
     } else {
         sidecar_close(&s);
         if (fd >= 0)
-            unlink(path);
+            unlink(unfinished);
     }
     if (fd >= 0)
         close(fd);
+    free(unfinished);
     return rc;
 }
 

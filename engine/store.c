@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/checkpoint.h"
@@ -107,6 +108,13 @@ dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...)
     return dax_err_set(err, DAX_CORRUPT, 0, "%s: %s", s->base.path, text);
 }
 
+dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err)
+{
+    if (rc == DAX_IO_WRITE)
+        (void)store_fail(s, NULL, "%s", err ? err->text : "a sync has failed");
+    return rc;
+}
+
 dax_rc store_usable(struct store *s, struct dax_err *err)
 {
     int failed = atomic_load_explicit(&s->failed, memory_order_acquire);
@@ -158,6 +166,25 @@ static bool store_header_marked(const uint8_t header[DAX_HEADER_BYTES])
     return mark_read(header, &m) == MARK_SET;
 }
 
+/* A stock connection in WAL mode checkpoints into the file under no more than a read lock. So such a
+ * file is locked against everybody even for reading, unless nobody can write to it anyway. */
+static dax_rc store_lock_wal_file(struct store *s, struct dax_err *err)
+{
+    struct statvfs fs;
+    if (!s->base.read_only) {
+        dax_rc rc = owner_lock(s->base.fd, s->base.path, OWNER_WRITER, err);
+        s->owner_writer = rc == DAX_OK;
+        return rc;
+    }
+    if (fstatvfs(s->base.fd, &fs) == 0 && (fs.f_flag & ST_RDONLY))
+        return DAX_OK;
+    return dax_err_set(err, DAX_CANT_OPEN, 0,
+                       "%s is a WAL-mode database, and without permission to write it cannot be "
+                       "locked against other programs that change it: open it with permission, or "
+                       "put it into rollback mode (PRAGMA journal_mode=DELETE) with stock SQLite",
+                       s->base.path);
+}
+
 /* What stock SQLite left is recovered by stock SQLite, then the file is ours alone. */
 static dax_rc store_take_over(struct store *s, const struct dax_options *o, struct dax_err *err)
 {
@@ -172,6 +199,8 @@ static dax_rc store_take_over(struct store *s, const struct dax_options *o, stru
     rc = owner_lock(s->base.fd, s->base.path, s->owner_writer ? OWNER_WRITER : OWNER_READER, err);
     if (rc == DAX_OK)
         rc = store_read_header(s, header, err);
+    if (rc == DAX_OK && !s->owner_writer && header[DAX_HEADER_READ_VERSION] == 2)
+        rc = store_lock_wal_file(s, err);
     if (rc == DAX_OK && o->adopt)
         rc = o->adopt(o->adopt_arg, s->base.path, DAX_ADOPT_AFTER_LOCK,
                       store_header_marked(header), err);
@@ -375,6 +404,11 @@ static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
         c.lsn -= c.lsn % DAX_LINE_BYTES;
     } else if (err->sys_errno == ENOENT) {
         rc = sidecar_create(s->sidecar_path, &like, s->log_bytes, &s->sidecar, err);
+    } else if (rc == DAX_CORRUPT) {
+        rc = dax_err_set(err, DAX_CANT_OPEN, 0,
+                         "\"%s\" is damaged or not a daxlite log; the database was closed cleanly and "
+                         "does not need it: move it away, a new one is made",
+                         s->sidecar_path);
     }
     if (rc == DAX_OK)
         rc = store_match_sidecar(s, err);

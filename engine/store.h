@@ -31,7 +31,7 @@ struct store {
 
     struct base base;
     struct persist persist;
-    struct medium medium;     /* constant */
+    struct medium medium;     /* constant, but for store_match_sidecar at the first write */
     struct region region;     /* constant pointers */
     struct sidecar sidecar;   /* writer lock; open while active */
     char *sidecar_path;       /* constant */
@@ -70,6 +70,11 @@ DAX_CHECKED dax_rc store_match_sidecar(struct store *s, struct dax_err *err);
 /* A check that must never fail has failed: describe it, log it, refuse every write from now on.
  * The first description stays. Returns DAX_CORRUPT. Any thread. */
 dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...) DAX_PRINTF(3, 4);
+
+/* Pass on the result of something that makes data durable. After DAX_IO_WRITE nobody can know what
+ * has reached the disk (a second fdatasync does not report what the first one lost), so the store
+ * fails for good. */
+DAX_CHECKED dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err);
 
 /* DAX_OK, or DAX_CORRUPT / the sticky error in *err. */
 DAX_CHECKED dax_rc store_usable(struct store *s, struct dax_err *err);

@@ -97,6 +97,7 @@ void txn_begin(struct store *s, uint32_t slot)
     t->slot = slot;
     t->snapshot = atomic_load_explicit(&s->region.header->last_committed, memory_order_relaxed);
     t->size_old = t->size_bytes = store_size(s);
+    t->file_bytes_old = s->base.file_bytes;
     t->pages_old = t->pages_kept = pages_of(t->size_old);
     t->direct_from = t->pages_old;
     t->direct_high = t->pages_old;
@@ -169,7 +170,7 @@ static dax_rc txn_add(struct store *s, uint64_t page, struct txn_page **out, str
     if (rc != DAX_OK)
         return rc;
     uint64_t scratch = 0;
-    /* Page 0 stays private: its mark is put in at the commit. */
+    /* Page 0 is in every transaction: it is kept in DRAM. */
     if (t->private_count >= t->private_limit && page != 0) {
         rc = txn_take_scratch(s, &scratch, err);
         if (rc != DAX_OK)
@@ -178,7 +179,8 @@ static dax_rc txn_add(struct store *s, uint64_t page, struct txn_page **out, str
     uint32_t node = frames_take(&s->region);
     if (!node)
         return dax_err_set(err, DAX_FULL, 0,
-                           "%s: all %u page versions are in use; end long-running readers",
+                           "%s: all %u page versions are in use: the transaction changes too many "
+                           "pages, or long-running readers keep old ones",
                            s->base.path, DAX_MAX_NODES);
     if (scratch) {
         t->scratch_count++;
@@ -249,7 +251,7 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
     dax_rc rc = txn_grow_direct(t, page, err);
     if (rc != DAX_OK)
         return rc;
-    rc = base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err);
+    rc = store_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
     if (rc != DAX_OK)
         return rc;
     uint8_t *to = base_at(&s->base, page << DAX_PAGE_SHIFT);
@@ -279,9 +281,14 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
     struct txn_page *p = txn_find(t, page);
     if (!p && (txn_is_direct(t, page) || txn_may_be_direct(s, page)))
         return txn_write_direct(s, page, at, buf, len, err);
+    /* Rollback by playing the journal back, when the budget is spent and there may be no space for
+     * more: putting back what is committed needs no page. */
+    if (!p && t->private_count >= t->private_limit && page < t->pages_kept &&
+        memcmp(txn_previous(s, page) + at, buf, len) == 0)
+        return DAX_OK;
     if (!p) {
         /* Base must have room for it by the time of the commit, when nothing may fail. */
-        dax_rc rc = base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err);
+        dax_rc rc = store_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
         if (rc == DAX_OK)
             rc = txn_add(s, page, &p, err);
         if (rc != DAX_OK)
@@ -335,7 +342,7 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     t->prepared = false;
     if (size_bytes >= t->size_bytes) {
-        dax_rc rc = base_reserve(&s->base, pages << DAX_PAGE_SHIFT, err);
+        dax_rc rc = store_synced(s, base_reserve(&s->base, pages << DAX_PAGE_SHIFT, err), err);
         if (rc == DAX_OK)
             t->size_bytes = size_bytes;
         return rc;
@@ -532,10 +539,11 @@ dax_rc txn_prepare(struct store *s, struct dax_err *err)
     rc = log_reserve(s, bytes, err);
     if (rc != DAX_OK)
         return rc;
-    /* Private frames are not what fills memory for long: only versions count. */
-    uint32_t versions = GUARDED_GET(s->region.header->guarded.nodes_used) - t->private_count -
-                        t->scratch_count;
-    if (bytes > log_free(s) || versions > DAX_FRAMES_HIGH) {
+    /* Private frames are not what fills memory for long: only versions count, and of those the ones
+     * that a checkpoint could do something about. */
+    struct region_guarded *g = &s->region.header->guarded;
+    uint32_t versions = GUARDED_GET(g->nodes_used) - t->private_count - t->scratch_count;
+    if (bytes > log_free(s) || versions > GUARDED_GET(g->nodes_kept) + DAX_FRAMES_HIGH) {
         rc = checkpoint_inline(s, t->slot, bytes, err);
         if (rc != DAX_OK)
             return rc;

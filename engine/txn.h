@@ -36,6 +36,7 @@ struct txn {
     uint64_t snapshot;    /* state that it started from: the newest */
     uint64_t size_old;
     uint64_t size_bytes;  /* as the transaction sees it */
+    uint64_t file_bytes_old; /* allocated size of the file at the start */
     uint64_t pages_old;   /* of size_old */
     uint64_t pages_kept;  /* lowest page count that it ever had: content above it is not the old one */
     struct txn_page *pages; /* in order of first write */

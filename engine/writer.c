@@ -85,6 +85,11 @@ void writer_unlock(struct region *r, uint32_t slot)
         writer_futex(&r->header->writer, FUTEX_WAKE, 1, NULL);
 }
 
+bool writer_is_wanted(const struct region *r)
+{
+    return atomic_load_explicit(&r->header->writer, memory_order_relaxed) & WRITER_WAITERS;
+}
+
 uint32_t writer_owner(const struct region *r)
 {
     uint32_t w = atomic_load_explicit(&r->header->writer, memory_order_relaxed) & ~WRITER_WAITERS;

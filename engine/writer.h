@@ -7,7 +7,7 @@
  * region between processes can find a dead owner.
  *
  * Acquire pairs with the release in writer_unlock: all that the previous holder stored is visible.
- * Rank: above store.open_lock, which no holder of the writer lock waits for.
+ * Rank: above store_registry_lock, which no holder of the writer lock waits for.
  */
 #ifndef DAX_WRITER_H
 #define DAX_WRITER_H
@@ -22,6 +22,9 @@ bool writer_lock(struct region *r, uint32_t slot, uint64_t wait_ns);
 
 /* Release; wakes one waiter if there is any. */
 void writer_unlock(struct region *r, uint32_t slot);
+
+/* Does somebody sleep on the lock? For a holder whose work can be left to the next one. */
+bool writer_is_wanted(const struct region *r);
 
 /* Slot that holds the lock, or UINT32_MAX. */
 uint32_t writer_owner(const struct region *r);

@@ -49,10 +49,16 @@ static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 of
     dax_rc rc = conn_read(f->conn, buf, (size_t)amount, (uint64_t)offset, report_clear(&err));
     if (rc != DAX_OK)
         return file_failure(f, REPORT_READ, rc, &err);
-    if (f->drop_cache && offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES) {
-        /* SQLite only compares these bytes with those of its cached page 1. */
+    if (offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES &&
+        conn_snapshot(f->conn) != f->cached_txid) {
+        /* SQLite only compares these bytes with those of its cached page 1, and drops its cache if
+         * they differ. Its own change counter does not always tell: under locking_mode=EXCLUSIVE it
+         * counts the first transaction only, since nobody else could read then. Here they do. */
         *(uint8_t *)buf ^= 0xff;
-        f->drop_cache = false;
+        f->cached_txid = conn_snapshot(f->conn);
+    } else if (offset == 0 && amount >= (int)DAX_HEADER_BYTES && !conn_is_writer(f->conn)) {
+        /* Page 1 itself: the first read of a connection does without the comparison. */
+        f->cached_txid = conn_snapshot(f->conn);
     }
     return SQLITE_OK;
 }
@@ -84,13 +90,29 @@ static int file_size(sqlite3_file *file, sqlite3_int64 *size_out)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* Under EXCLUSIVE locking SQLite goes on to hold its locks after a commit that was refused. */
+void file_abandon(struct file *f)
+{
+    conn_end_write(f->conn);
+    f->writer_lost = true;
+    f->wrote_wal_header = false;
+}
+
+/* The writer lock that file_abandon gave up. */
 static dax_rc file_regain_writer(struct file *f, struct dax_err *err)
 {
     dax_rc rc = conn_begin_write(f->conn, err);
     if (rc == DAX_OK)
         f->writer_lost = false;
     return rc;
+}
+
+/* A write that fails is rolled back from the journal; but SQLite ends the journal before it cuts
+ * the file and commits, and what fails then is not. */
+static int file_write_failure(struct file *f, dax_rc rc, const struct dax_err *err)
+{
+    if (!f->journal_open || journal_is_over(&f->journal))
+        file_abandon(f);
+    return file_failure(f, REPORT_WRITE, rc, err);
 }
 
 static int file_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
@@ -102,7 +124,7 @@ static int file_write(sqlite3_file *file, const void *buf, int amount, sqlite3_i
     if (rc == DAX_OK)
         rc = conn_write(f->conn, buf, (size_t)amount, (uint64_t)offset, &err);
     if (rc != DAX_OK)
-        return file_failure(f, REPORT_WRITE, rc, &err);
+        return file_write_failure(f, rc, &err);
     /* A backup of a WAL-mode database brings its header along. The engine shows it as legacy to
      * whoever reads it, but this connection has it in its cache and would look for a WAL. */
     if (offset == 0 && amount > (int)DAX_HEADER_BYTES)
@@ -118,7 +140,7 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
     dax_rc rc = f->writer_lost ? file_regain_writer(f, &err) : DAX_OK;
     if (rc == DAX_OK)
         rc = conn_truncate(f->conn, (uint64_t)size, &err);
-    return rc == DAX_OK ? SQLITE_OK : file_failure(f, REPORT_WRITE, rc, &err);
+    return rc == DAX_OK ? SQLITE_OK : file_write_failure(f, rc, &err);
 }
 
 static int file_sync(sqlite3_file *file, int flags)
@@ -207,8 +229,8 @@ static int file_unlock(sqlite3_file *file, int level)
     }
     if (level == SQLITE_LOCK_NONE) {
         conn_end_read(f->conn);
-        /* In EXCLUSIVE mode SQLite would have kept the lock: the PRAGMA was only prepared, or has
-         * been taken back. */
+        /* In EXCLUSIVE mode SQLite would have kept the lock: the PRAGMA has been taken back, or was
+         * about another database of this connection. */
         if (f->exclusive_lock)
             f->exclusive = false;
     }
@@ -279,11 +301,6 @@ static const sqlite3_io_methods file_methods = {
     .xFetch = file_fetch,
     .xUnfetch = file_unfetch,
 };
-
-bool file_is_ours(const sqlite3_file *file)
-{
-    return file && file->pMethods == &file_methods;
-}
 
 /* Absolute path of name with symbolic links resolved, malloc'ed; the file itself need not exist. */
 static dax_rc file_resolve(const char *name, char **path_out, struct dax_err *err)

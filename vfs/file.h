@@ -25,10 +25,10 @@ struct file {
     bool zero_copy;
     bool exclusive;           /* locking_mode=EXCLUSIVE was asked for */
     bool exclusive_lock;      /* the writer lock came with SHARED because of that */
-    bool writer_lost;         /* a refused commit gave up the writer lock under EXCLUSIVE locking */
+    bool writer_lost;         /* file_abandon gave it up, and SQLite does not know */
     bool moved_checked;       /* FCNTL_HAS_MOVED has looked once */
     bool wrote_wal_header;    /* this transaction put WAL's version numbers into the header */
-    bool drop_cache;          /* make SQLite read page 1 again */
+    uint64_t cached_txid;     /* the state that SQLite's cache stands for, 0: make it drop it */
     sqlite3_int64 mmap_limit; /* PRAGMA mmap_size; 0: xFetch answers NULL */
     int (*busy)(void *);      /* SQLite's busy handler */
     void *busy_arg;
@@ -48,11 +48,13 @@ struct journal_file {
  * no open file (its pMethods is NULL). file.c */
 int file_open(struct file *f, const char *name, int flags, int *out_flags);
 
-/* Is it a main database of ours? file.c */
-bool file_is_ours(const sqlite3_file *file);
-
 /* Report err on f, and SQLite's code for it. file.c */
 int file_failure(struct file *f, enum report_place place, dax_rc rc, const struct dax_err *err);
+
+/* Forget the transaction: SQLite can neither finish nor roll it back. Under EXCLUSIVE locking no
+ * xUnlock follows that would, and SQLite goes on to hold its locks; its next write takes the writer
+ * lock again. file.c */
+void file_abandon(struct file *f);
 
 /* xFileControl. file_control.c */
 int file_control(sqlite3_file *file, int op, void *arg);

@@ -1,8 +1,8 @@
 /* file_control.c: xFileControl of a main database: commit, PRAGMAs, and questions about the file.
  *
  * SQLite sends FCNTL_PRAGMA when a PRAGMA is prepared, not when it runs, and EXPLAIN prepares as
- * well. So what a PRAGMA does here is either harmless (a checkpoint) or only noted (locking_mode).
- * The answer of one that we take over is a single text column.
+ * well. So what a PRAGMA does here is harmless (a checkpoint), or what SQLite does when it prepares
+ * it, too (locking_mode). The answer of one that we take over is a single text column.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -30,14 +30,10 @@ static int control_commit(struct file *f)
     struct dax_err err;
     dax_rc rc = conn_commit(f->conn, report_clear(&err));
     if (rc != DAX_OK) {
-        /* The journal is gone already, so SQLite cannot roll back; and under EXCLUSIVE locking no
-         * xUnlock follows that would. */
-        conn_end_write(f->conn);
-        f->writer_lost = true;
-        f->wrote_wal_header = false;
+        file_abandon(f); /* the journal is over already */
         return file_failure(f, REPORT_COMMIT, rc, &err);
     }
-    f->drop_cache |= f->wrote_wal_header;
+    f->cached_txid = f->wrote_wal_header ? 0 : conn_snapshot(f->conn);
     f->wrote_wal_header = false;
     return SQLITE_OK;
 }

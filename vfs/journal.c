@@ -24,9 +24,9 @@
  * is how SQLite says that a journal is finished without deleting it; what was behind is dropped,
  * since its images are of a state that the commit has replaced. And an image that SQLite journaled
  * need not be what the database had: of a free page it may have newer content, or zeros, in its
- * cache, which it never meant to write. What is read back is what the database had, and the record's
- * checksum becomes that of it; with the old one SQLite would take the record for the end of the
- * journal and keep pages that were never committed.
+ * cache, which it never meant to write. What is read back is what the database had, and the
+ * record's checksum becomes that of it; with the old one SQLite would take the record for the end
+ * of the journal and keep pages that were never committed.
  */
 #include "vfs/journal.h"
 
@@ -412,6 +412,11 @@ dax_rc journal_truncate(struct journal *j, uint64_t size, struct dax_err *err)
     }
     j->size = size;
     return DAX_OK;
+}
+
+bool journal_is_over(const struct journal *j)
+{
+    return j->size <= HEADER_BYTES;
 }
 
 void journal_reset(struct journal *j)

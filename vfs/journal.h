@@ -69,7 +69,8 @@ struct journal {
 };
 
 /* Each call changes nothing if it fails, except that it may have grown buffers.
- * read: DAX_SHORT_READ past the end (the rest of buf is zeros), or what the image function returned.
+ * read: DAX_SHORT_READ past the end (the rest of buf is zeros), or what the image function
+ * returned.
  *       Reading a record's image makes the record's checksum that of the image.
  * write, truncate: DAX_NOMEM, or what the image function returned. */
 DAX_CHECKED dax_rc journal_read(struct journal *j, void *buf, size_t len, uint64_t offset,
@@ -77,6 +78,9 @@ DAX_CHECKED dax_rc journal_read(struct journal *j, void *buf, size_t len, uint64
 DAX_CHECKED dax_rc journal_write(struct journal *j, const void *buf, size_t len, uint64_t offset,
                                  struct dax_err *err);
 DAX_CHECKED dax_rc journal_truncate(struct journal *j, uint64_t size, struct dax_err *err);
+
+/* Nothing in it that a rollback could use: empty, or its header has been zeroed. */
+bool journal_is_over(const struct journal *j);
 
 /* Empty it for the next transaction; memory is kept up to a bound. */
 void journal_reset(struct journal *j);

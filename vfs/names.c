@@ -106,8 +106,17 @@ enum name_kind names_kind(const char *name)
 
 struct file *names_journal_owner(const char *name)
 {
-    bool good = names_recent_is_good() && strcmp(name, recent.journal) == 0;
-    return good ? recent.file : NULL;
+    bool good = names_recent_is_good();
+    if (good && name == recent.journal)
+        return recent.file;
+    names_lock();
+    struct file *f = list;
+    while (f && f->journal_name != name)
+        f = f->next;
+    names_unlock();
+    if (!f && good && strcmp(name, recent.journal) == 0)
+        f = recent.file;
+    return f;
 }
 
 void names_set_db(struct file *f, sqlite3 **slot)

@@ -31,7 +31,9 @@ void names_remember(struct file *f);
 /* Whose name is it? */
 enum name_kind names_kind(const char *name);
 
-/* The database that this thread locked last, if it is still open and `name` is its journal. */
+/* The open database whose journal `name` is: the very string that SQLite made for that database,
+ * since several may be open on one file; or, where another VFS on top of ours passes a copy, the
+ * database that this thread has just locked. NULL: none. The caller is the one who uses it. */
 struct file *names_journal_owner(const char *name);
 
 /* Where SQLite keeps the connection that uses f; good until xClose. */

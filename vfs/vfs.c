@@ -36,19 +36,9 @@ struct conn *vfs_conn_of(sqlite3 *db, const char *schema)
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-/* The main database whose journal `name` is: SQLite's own answer, or, when another VFS on top of
- * ours hides us from SQLite, the database that this thread has just locked. */
-static struct file *vfs_journal_owner(const char *name)
-{
-    sqlite3_file *owner = sqlite3_database_file_object(name);
-    if (file_is_ours(owner))
-        return (struct file *)owner;
-    return names_journal_owner(name);
-}
-
 static int vfs_open_journal(const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
-    struct file *owner = vfs_journal_owner(name);
+    struct file *owner = names_journal_owner(name);
     if (owner)
         return journal_file_open((struct journal_file *)file, owner, flags, out_flags);
     struct dax_err err;

@@ -2,11 +2,14 @@
  *
  * It stands between the engine and persistent memory (struct persist_ops) and remembers every store
  * that is not durable yet, with the bytes before and after it. A crash image is a copy of the two
- * files in which each line of each such store has arrived or not, independently. What makes stores
- * durable depends on the rules:
+ * files in which such stores have arrived or not. The rules say what makes stores durable, and what
+ * arrives of the others:
  *
- *   CRASH_FENCE  cache-line modes: any fence, everything that was stored before
- *   CRASH_SYNC   msync mode: fences nothing; a sync of the log its range; a sync of base all of base
+ *   CRASH_FENCE  cache-line modes: any fence, everything that was stored before; of the rest each
+ *                line of each store by itself
+ *   CRASH_SYNC   msync mode: a sync of the log its range, a sync of base all of base, a fence nothing;
+ *                of the rest each sector as it was at some moment, since the kernel writes pages back
+ *                when it likes, and a disk writes sectors whole
  *
  * With DAX_TEST_DROP=P1 ... P6 one ordering point no longer makes anything durable: a test that still
  * passes does not look at it. File sizes are taken as durable at once.
@@ -210,9 +213,26 @@ static inline void crash_remove(void)
     crash.count = crash.used = 0;
 }
 
-/* Turn copies of the files as the process sees them into what a crash leaves. arrives(n) decides for
- * each line whether it has arrived. */
-static inline void crash_forget(int base_fd, int sidecar_fd, bool (*arrives)(void))
+#define CRASH_SECTOR_BYTES 512u
+
+/* Has this line of the i-th store arrived? percent: how many of them do; draw: a random number, the
+ * same for the whole crash. */
+static inline bool crash_arrived(const struct crash_store *e, size_t i, uint64_t offset,
+                                 unsigned percent, uint64_t draw)
+{
+    bool by_sector = crash.rules == CRASH_SYNC;
+    uint64_t x = draw ^ (by_sector ? offset / CRASH_SECTOR_BYTES : offset + (i << 40)) ^
+                 (e->base ? 0 : UINT64_C(1) << 63);
+    x = (x ^ x >> 31) * UINT64_C(0x9E3779B97F4A7C15);
+    x = (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+    x ^= x >> 32;
+    if (!by_sector || percent == 0 || percent == 100)
+        return x % 100 < percent;
+    return i < x % (crash.count + 1); /* the moment at which the sector was written back */
+}
+
+/* Turn copies of the files as the process sees them into what a crash leaves. */
+static inline void crash_forget(int base_fd, int sidecar_fd, unsigned percent, uint64_t draw)
 {
     struct stat base_st, sidecar_st;
     fstat(base_fd, &base_st);
@@ -232,7 +252,7 @@ static inline void crash_forget(int base_fd, int sidecar_fd, bool (*arrives)(voi
             size_t n = DAX_LINE_BYTES - (e->offset + at) % DAX_LINE_BYTES;
             if (n > e->len - at)
                 n = e->len - at;
-            if (arrives())
+            if (crash_arrived(e, i, e->offset + at, percent, draw))
                 ck_assert_int_eq(pwrite(e->base ? base_fd : sidecar_fd,
                                         crash.bytes + e->at + e->len + at, n,
                                         (off_t)(e->offset + at)),

@@ -105,11 +105,13 @@ static void check_range(uint64_t offset, size_t len)
     dax_rc rc = journal_read(&b.j, buf, len, offset, &err);
     ck_assert_msg(rc == (offset + len > b.size ? DAX_SHORT_READ : DAX_OK), "[%llu, +%zu): %s %s",
                   (unsigned long long)offset, len, dax_rc_name(rc), err.text);
-    for (size_t i = 0; i < len; i++) {
-        uint8_t want = offset + i < b.size ? b.file[offset + i] : 0;
-        ck_assert_msg(buf[i] == want, "byte %llu of the journal is %u, not %u",
-                      (unsigned long long)(offset + i), buf[i], want);
-    }
+    /* Check writes a line to its parent for every assertion, so there is one for the range. */
+    uint64_t there = offset >= b.size ? 0 : b.size - offset < len ? b.size - offset : len;
+    size_t bad = 0;
+    while (bad < len && buf[bad] == (bad < there ? b.file[offset + bad] : 0))
+        bad++;
+    ck_assert_msg(bad == len, "byte %llu of the journal is wrong",
+                  (unsigned long long)(offset + bad));
     ck_assert_uint_eq(buf[len], 0xa5);
     free(buf);
 }
@@ -243,6 +245,8 @@ START_TEST(test_without_a_header_that_fits_everything_is_kept)
     put32(header + 24, 4097); /* no page size */
     put(header, sizeof header, 0);
     put_record(1);
+    put_number(1, b.size);
+    put(b.db + 100, 4097, b.size);
     ck_assert_uint_eq(b.j.images_skipped, 0);
     check_all();
     bench_free();
@@ -255,6 +259,7 @@ START_TEST(test_a_super_journal_name_is_no_record_even_where_it_is_as_long_as_a_
     char name[513];
     memset(name, 'n', 512);
     name[512] = '\0';
+    b.pages = 0x400000; /* a database of 2 GiB, which has a page at the lock bytes */
     put_header(0);
     put_record(9);
     put_super_name(name);

@@ -148,18 +148,6 @@ static void model_copy_file(const char *from, const char *to)
     close(out);
 }
 
-/* How many of the lines that are not durable arrive: all (kill -9), none, or some. */
-static unsigned crash_percent;
-static uint64_t crash_random = 88172645463325252u;
-
-static bool crash_arrives(void)
-{
-    crash_random ^= crash_random << 13;
-    crash_random ^= crash_random >> 7;
-    crash_random ^= crash_random << 17;
-    return (crash_random >> 20) % 100 < crash_percent;
-}
-
 static void model_copy_files(struct model *m)
 {
     static const unsigned percents[] = {100, 0, 10, 50, 90};
@@ -168,10 +156,10 @@ static void model_copy_files(struct model *m)
     snprintf(from, sizeof from, "%s-dax", m->path);
     snprintf(to, sizeof to, "%s-dax", m->crash_path);
     model_copy_file(from, to);
-    crash_random ^= m->random | 1;
-    crash_percent = percents[m->random / 64 % (sizeof percents / sizeof *percents)];
+    /* How much arrives of what is not durable: all (kill -9), nothing, or something. */
+    unsigned percent = percents[m->random / 64 % (sizeof percents / sizeof *percents)];
     int base_fd = open(m->crash_path, O_RDWR), sidecar_fd = open(to, O_RDWR);
-    crash_forget(base_fd, sidecar_fd, crash_arrives);
+    crash_forget(base_fd, sidecar_fd, percent, m->random);
     close(base_fd);
     if (sidecar_fd >= 0)
         close(sidecar_fd);
