@@ -1,0 +1,510 @@
+/* test_commit.c: would catch a store to a committed page before its record is durable, a fence too
+ * few or too many, a page applied under a reader or pushed for nobody, a transaction lost by an
+ * error that it survives, and one that exists after its commit has failed.
+ */
+#include "tests/unit/db.h"
+
+#include <sys/resource.h>
+
+#define PAGES 20u
+
+static struct conn *writer;
+static struct store *store;
+static const char *path;
+
+static void commit_open(void)
+{
+    path = unit_path("app.db");
+    writer = db_open(path);
+    store = writer->store;
+    db_write(writer, 0, PAGES, 1);
+}
+
+/* One byte in each of `lines` lines of a page. */
+static void change_lines(uint64_t page, unsigned lines)
+{
+    uint8_t byte;
+    for (unsigned i = 0; i < lines; i++) {
+        uint64_t at = page * DB_PAGE + i * 3 * DAX_LINE_BYTES + 7;
+        unit_ok(conn_read(writer, &byte, 1, at, &err));
+        byte ^= 1;
+        unit_ok(conn_write(writer, &byte, 1, at, &err));
+    }
+}
+
+/* --- counters --------------------------------------------------------------------------------- */
+
+START_TEST(test_pages_are_applied_alone_and_pushed_under_a_reader)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    struct store_status a = db_status(writer), b;
+    db_write(writer, 0, 5, 2);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.pages_applied - a.pages_applied, 5);
+    ck_assert_uint_eq(b.pages_pushed, a.pages_pushed);
+    ck_assert_uint_eq(b.frames_used, 0);
+
+    unit_ok(conn_begin_read(reader, &err));
+    a = b;
+    db_write(writer, 0, 5, 3);
+    db_write(writer, PAGES, PAGES + 4, 3);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.pages_applied, a.pages_applied);
+    ck_assert_uint_eq(b.pages_pushed - a.pages_pushed, 5);
+    ck_assert_uint_eq(b.pages_direct - a.pages_direct, 4); /* nobody can know them */
+    ck_assert_uint_eq(b.pages_versioned, 5);
+    ck_assert_uint_eq(b.commits - a.commits, 2);
+    ck_assert_uint_eq(b.pages_committed - a.pages_committed, 9);
+    ck_assert_uint_eq(b.txid - a.txid, 2);
+    ck_assert_uint_eq(b.txid_oldest, a.txid);
+    db_check_range(reader, 0, 5, 2);
+    conn_end_read(reader);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+/* The reader ends while the writer holds the lock, so the chain is still there at the commit. */
+START_TEST(test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    unit_ok(conn_begin_read(reader, &err));
+    db_write(writer, 4, 5, 2);
+    ck_assert_uint_eq(db_status(writer).pages_versioned, 1);
+    db_begin(writer);
+    conn_end_read(reader);
+    change_lines(4, 1);
+    uint64_t applied = db_status(writer).pages_applied;
+    unit_ok(conn_commit(writer, &err));
+    ck_assert_uint_eq(db_status(writer).pages_applied, applied + 1);
+    ck_assert_uint_eq(db_status(writer).pages_versioned, 0);
+    change_lines(4, 1); /* back */
+    db_commit(writer);
+    unit_ok(conn_begin_read(writer, &err));
+    db_check(writer, 4, 2);
+    conn_end_read(writer);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+START_TEST(test_a_small_change_is_a_small_record)
+{
+    commit_open();
+    struct store_status a = db_status(writer), b;
+    db_begin(writer);
+    change_lines(3, 1);
+    db_commit(writer);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.lines_logged - a.lines_logged, 1);
+    ck_assert_uint_eq(b.lsn_tail - a.lsn_tail, 3 * DAX_LINE_BYTES);
+    a = b;
+    db_begin(writer);
+    change_lines(3, 5);
+    change_lines(9, 2);
+    change_lines(PAGES - 1, 1);
+    db_commit(writer);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.lines_logged - a.lines_logged, 8);
+    ck_assert_uint_eq(b.lsn_tail - a.lsn_tail, (1 + 1 + 8) * DAX_LINE_BYTES);
+    ck_assert_uint_eq(b.log_bytes_total - a.log_bytes_total, b.lsn_tail - a.lsn_tail);
+    db_close(writer);
+}
+END_TEST
+
+START_TEST(test_nothing_changed_is_nothing_committed)
+{
+    commit_open();
+    struct store_status a = db_status(writer), b;
+    db_begin(writer);
+    unit_ok(conn_commit(writer, &err)); /* not even a write */
+    change_lines(3, 2);
+    change_lines(3, 2);
+    db_put(writer, 5, 1);
+    unit_ok(conn_truncate(writer, (PAGES + 1) * DB_PAGE, &err));
+    unit_ok(conn_truncate(writer, PAGES * DB_PAGE, &err));
+    db_commit(writer);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.txid, a.txid);
+    ck_assert_uint_eq(b.lsn_tail, a.lsn_tail);
+    ck_assert_uint_eq(b.commits, a.commits);
+    ck_assert_uint_eq(b.aborts, a.aborts);
+    ck_assert_uint_eq(b.frames_used, 0);
+    /* A new size alone is something. */
+    db_shrink(writer, PAGES - 1);
+    b = db_status(writer);
+    ck_assert_uint_eq(b.txid, a.txid + 1);
+    ck_assert_uint_eq(b.lsn_tail - a.lsn_tail, DAX_LINE_BYTES);
+    db_check_all(writer, PAGES - 1, 1);
+    db_close(writer);
+}
+END_TEST
+
+START_TEST(test_transactions_follow_each_other_under_one_lock)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    db_begin(writer);
+    for (uint64_t version = 2; version < 12; version++) {
+        uint64_t before = writer->snapshot;
+        db_put(writer, version, version);
+        unit_ok(conn_commit(writer, &err));
+        ck_assert_uint_eq(writer->snapshot, before + 1);
+        ck_assert(conn_is_writer(writer));
+        db_check(writer, version, version);
+        unit_ok(conn_begin_read(reader, &err));
+        db_check(reader, version, version);
+        conn_end_read(reader);
+    }
+    db_put(writer, 3, 99);
+    db_end(writer); /* not committed */
+    unit_ok(conn_begin_read(writer, &err));
+    for (uint64_t version = 2; version < 12; version++)
+        db_check(writer, version, version);
+    conn_end_read(writer);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+START_TEST(test_calls_out_of_order_are_refused_and_change_nothing)
+{
+    commit_open();
+    unit_fails(conn_begin_write(writer, &err), DAX_MISUSE, "needs a snapshot");
+    unit_fails(conn_write(writer, "x", 1, 0, &err), DAX_MISUSE, "not the writer");
+    unit_fails(conn_truncate(writer, 0, &err), DAX_MISUSE, "not the writer");
+    unit_ok(conn_commit(writer, &err));
+    unit_ok(conn_prepare(writer, &err));
+    conn_end_write(writer);
+    conn_end_read(writer);
+    unit_ok(conn_begin_read(writer, &err));
+    unit_fails(conn_write(writer, "x", 1, 0, &err), DAX_MISUSE, "not the writer");
+    unit_ok(conn_begin_write(writer, &err));
+    unit_fails(conn_begin_write(writer, &err), DAX_MISUSE, "has begun already");
+    conn_end_read(writer); /* ends the write as well */
+    ck_assert(!conn_is_writer(writer));
+    db_check_all(writer, PAGES, 1);
+    db_close(writer);
+}
+END_TEST
+
+/* --- order ------------------------------------------------------------------------------------ */
+
+enum event {
+    EVENT_RING,
+    EVENT_OLD_PAGE,
+    EVENT_NEW_PAGE,
+    EVENT_SYNC_LOG,
+    EVENT_SYNC_BASE,
+    EVENT_FENCE
+};
+
+static const struct persist_ops *real_ops;
+static struct persist_ops ops;
+static enum event events[4096];
+static unsigned event_count;
+static uint64_t committed_pages;
+static int fail_log, fail_base; /* so many times from now on; -1: always */
+
+static void note(enum event e)
+{
+    ck_assert_uint_lt(event_count, sizeof events / sizeof *events);
+    events[event_count++] = e;
+}
+
+static void note_address(const uint8_t *at)
+{
+    if (at - store->sidecar.ring >= 0 &&
+        (uint64_t)(at - store->sidecar.ring) < store->sidecar.ring_bytes)
+        note(EVENT_RING);
+    else
+        note(at < base_at(&store->base, committed_pages * DB_PAGE) && at >= base_at(&store->base, 0)
+                 ? EVENT_OLD_PAGE
+                 : EVENT_NEW_PAGE);
+}
+
+static void ops_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    note_address(dst);
+    real_ops->store(p, dst, src, len);
+}
+
+static void ops_zero(struct persist *p, void *dst, size_t len)
+{
+    note_address(dst);
+    real_ops->zero(p, dst, len);
+}
+
+static void ops_fence(struct persist *p)
+{
+    note(EVENT_FENCE);
+    real_ops->fence(p);
+}
+
+static int ops_result(int *countdown)
+{
+    if (*countdown == 0)
+        return 0;
+    if (*countdown > 0)
+        --*countdown;
+    return EIO;
+}
+
+static int ops_sync_log(struct persist *p, const void *addr, size_t len)
+{
+    note(EVENT_SYNC_LOG);
+    int e = real_ops->sync_log(p, addr, len);
+    return e ? e : ops_result(&fail_log);
+}
+
+static int ops_sync_base(struct persist *p)
+{
+    note(EVENT_SYNC_BASE);
+    int e = real_ops->sync_base(p);
+    return e ? e : ops_result(&fail_base);
+}
+
+static void ops_install(void)
+{
+    real_ops = store->persist.ops;
+    ops = (struct persist_ops){ops_store, ops_zero, ops_fence, ops_sync_log, ops_sync_base};
+    store->persist.ops = &ops;
+    committed_pages = store_size(store) / DB_PAGE;
+    event_count = 0;
+}
+
+static unsigned count_of(enum event e, unsigned from, unsigned to)
+{
+    unsigned n = 0;
+    for (unsigned i = from; i < to; i++)
+        n += events[i] == e;
+    return n;
+}
+
+static unsigned position_of(enum event e)
+{
+    unsigned i = 0;
+    while (i < event_count && events[i] != e)
+        i++;
+    return i;
+}
+
+START_TEST(test_base_is_stored_to_only_behind_the_durable_record)
+{
+    commit_open();
+    ops_install();
+    uint64_t p1 = store->persist.points[PERSIST_P1_DIRECT];
+    uint64_t p2 = store->persist.points[PERSIST_P2_RECORD];
+    db_begin(writer);
+    for (uint64_t page = 0; page < 7; page++)
+        db_put(writer, page, 2);
+    unit_ok(conn_prepare(writer, &err));
+    ck_assert_uint_eq(event_count, 0); /* all of it is in DRAM */
+    db_commit(writer);
+    unsigned durable = position_of(EVENT_SYNC_LOG);
+    ck_assert_uint_eq(count_of(EVENT_SYNC_LOG, 0, event_count), 1);
+    ck_assert_uint_eq(count_of(EVENT_SYNC_BASE, 0, event_count), 0);
+    ck_assert_uint_ge(count_of(EVENT_RING, 0, durable), 1);
+    ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, durable), 0);
+    ck_assert_uint_ge(count_of(EVENT_OLD_PAGE, durable, event_count), 7);
+    ck_assert_uint_eq(count_of(EVENT_RING, durable, event_count), 0);
+    ck_assert_uint_eq(store->persist.points[PERSIST_P1_DIRECT], p1);
+    ck_assert_uint_eq(store->persist.points[PERSIST_P2_RECORD], p2 + 1);
+    store->persist.ops = real_ops;
+    db_close(writer);
+}
+END_TEST
+
+START_TEST(test_direct_pages_are_durable_before_the_record_that_names_their_size)
+{
+    commit_open();
+    ops_install();
+    db_begin(writer);
+    db_put(writer, PAGES + 2, 2); /* with a hole before it */
+    change_lines(1, 1);
+    db_commit(writer);
+    unsigned p1 = position_of(EVENT_SYNC_BASE), record = position_of(EVENT_RING);
+    ck_assert_uint_lt(p1, record);
+    ck_assert_uint_eq(count_of(EVENT_NEW_PAGE, 0, p1), 3);
+    ck_assert_uint_eq(count_of(EVENT_NEW_PAGE, p1, event_count), 0);
+    ck_assert_uint_eq(count_of(EVENT_SYNC_BASE, 0, event_count), 1);
+    store->persist.ops = real_ops;
+    db_close(writer);
+}
+END_TEST
+
+/* Readers that begin within the commit, at its fences: the first comes before last_committed is
+ * published (a page that nobody knew is in base), the last behind it. */
+static struct conn *late[8];
+static unsigned late_count;
+static uint64_t late_snapshot[8];
+
+static void late_fence(struct persist *p)
+{
+    real_ops->fence(p);
+    if (late_count == 8)
+        return;
+    db_ok(conn_begin_read(late[late_count], &err));
+    late_snapshot[late_count] = late[late_count]->snapshot;
+    late_count++;
+}
+
+START_TEST(test_a_reader_that_begins_within_a_commit_sees_all_of_it_or_nothing)
+{
+    commit_open();
+    for (unsigned i = 0; i < 8; i++)
+        late[i] = db_open(path);
+    /* A page that was cut off is TRUNCATED: its next commit stores it to base before publishing. */
+    db_write(writer, PAGES, PAGES + 5, 1);
+    db_shrink(writer, PAGES);
+    db_checkpoint(writer, CHECKPOINT_TRUNCATE);
+    ck_assert_int_eq(db_state(writer, PAGES + 2), PAGE_TRUNCATED);
+    db_begin(writer);
+    for (uint64_t page = 0; page < PAGES + 5; page++)
+        db_put(writer, page, 2);
+    unit_ok(conn_prepare(writer, &err));
+    ops_install();
+    ops = *real_ops;
+    ops.fence = late_fence;
+    uint64_t before = writer->snapshot;
+    db_commit(writer);
+    store->persist.ops = real_ops;
+    ck_assert_uint_ge(late_count, 2);
+    ck_assert_uint_eq(late_snapshot[0], before);
+    ck_assert_uint_eq(late_snapshot[late_count - 1], before + 1);
+    for (unsigned i = 0; i < late_count; i++) {
+        bool old = late_snapshot[i] == before;
+        ck_assert_uint_eq(conn_size(late[i]), (PAGES + (old ? 0 : 5)) * DB_PAGE);
+        db_check_range(late[i], 0, PAGES, old ? 1 : 2);
+        if (!old)
+            db_check_range(late[i], PAGES, PAGES + 5, 2);
+        conn_end_read(late[i]);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        db_close(late[i]);
+    db_close(writer);
+}
+END_TEST
+
+/* --- errors ----------------------------------------------------------------------------------- */
+
+START_TEST(test_an_error_before_the_record_leaves_the_transaction_as_it_was)
+{
+    struct rlimit limit;
+    commit_open();
+    struct conn *reader = db_open(path);
+    uint64_t txid = db_status(writer).txid;
+    db_begin(writer);
+    db_put(writer, 3, 2);
+    db_put(writer, PAGES, 2);
+    /* No page of the file beyond its end, and no scratch. */
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = unit_file_size(path);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        unit_fails(conn_write(writer, "x", 1, 100000 * DB_PAGE, &err), DAX_FULL, "app.db");
+        unit_fails(conn_truncate(writer, 100000 * DB_PAGE, &err), DAX_FULL, "app.db");
+        ck_assert(conn_is_writer(writer));
+        ck_assert_uint_eq(conn_size(writer), (PAGES + 1) * DB_PAGE);
+        db_check(writer, 3, 2);
+        db_check(writer, PAGES, 2);
+        db_check_all(reader, PAGES, 1);
+    }
+    limit.rlim_cur = before;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    db_put(writer, 4, 2);
+    db_commit(writer);
+    ck_assert_uint_eq(db_status(writer).txid, txid + 1);
+    unit_ok(conn_begin_read(reader, &err));
+    ck_assert_uint_eq(conn_size(reader), (PAGES + 1) * DB_PAGE);
+    db_check_range(reader, 3, 5, 2);
+    db_check(reader, PAGES, 2);
+    conn_end_read(reader);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+/* What the system failed to write it may have dropped: nobody builds on it. */
+START_TEST(test_direct_pages_whose_sync_failed_stop_the_store_before_the_record)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    ops_install();
+    db_begin(writer);
+    db_put(writer, 3, 2);
+    db_put(writer, PAGES, 2);
+    fail_base = 1;
+    unit_fails(conn_commit(writer, &err), DAX_IO_WRITE, "P1");
+    ck_assert_uint_eq(count_of(EVENT_RING, 0, event_count), 0);
+    db_end(writer);
+    db_check_all(reader, PAGES, 1);
+    unit_ok(conn_begin_read(writer, &err));
+    unit_fails(conn_begin_write(writer, &err), DAX_CORRUPT, "P1");
+    conn_end_read(writer);
+    store->persist.ops = real_ops;
+    db_close(reader);
+    unit_fails(conn_close(writer, &err), DAX_CORRUPT, "P1");
+    writer = db_open(path);
+    db_check_all(writer, PAGES, 1);
+    db_close(writer);
+}
+END_TEST
+
+/* The sync of the record fails once (it is taken back) or from then on (nobody can know). */
+START_TEST(test_a_record_whose_sync_failed_stops_the_store)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    ops_install();
+    db_begin(writer);
+    db_put(writer, 3, 2);
+    fail_log = _i ? -1 : 1;
+    unit_fails(conn_commit(writer, &err), DAX_IO_WRITE, "P2");
+    db_end(writer);
+    db_check_all(reader, PAGES, 1); /* reading goes on */
+    unit_ok(conn_begin_read(writer, &err));
+    unit_fails(conn_begin_write(writer, &err), DAX_CORRUPT,
+               _i ? "committed or not" : "is not committed");
+    struct checkpoint_result result;
+    unit_fails(conn_checkpoint(reader, CHECKPOINT_FULL, NULL, NULL, &result, &err), DAX_CORRUPT,
+               "P2");
+    conn_end_read(writer);
+    store->persist.ops = real_ops;
+    db_close(reader);
+    unit_fails(conn_close(writer, &err), DAX_CORRUPT, "P2");
+    writer = db_open(path);
+    unit_ok(conn_begin_read(writer, &err));
+    if (!_i)
+        db_check(writer, 3, 1);
+    else
+        (void)db_version(db_pin(writer, 3), 3); /* one of them, whole */
+    if (_i)
+        conn_unpin(writer, 0, writer->pinned[0]);
+    conn_end_read(writer);
+    db_write(writer, 3, 4, 5);
+    db_close(writer);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = db_case("commit", 120);
+    tcase_add_test(tc, test_pages_are_applied_alone_and_pushed_under_a_reader);
+    tcase_add_test(tc, test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain);
+    tcase_add_test(tc, test_a_small_change_is_a_small_record);
+    tcase_add_test(tc, test_nothing_changed_is_nothing_committed);
+    tcase_add_test(tc, test_transactions_follow_each_other_under_one_lock);
+    tcase_add_test(tc, test_calls_out_of_order_are_refused_and_change_nothing);
+    tcase_add_test(tc, test_base_is_stored_to_only_behind_the_durable_record);
+    tcase_add_test(tc, test_direct_pages_are_durable_before_the_record_that_names_their_size);
+    tcase_add_test(tc, test_a_reader_that_begins_within_a_commit_sees_all_of_it_or_nothing);
+    tcase_add_test(tc, test_an_error_before_the_record_leaves_the_transaction_as_it_was);
+    tcase_add_test(tc, test_direct_pages_whose_sync_failed_stop_the_store_before_the_record);
+    tcase_add_loop_test(tc, test_a_record_whose_sync_failed_stops_the_store, 0, 2);
+    return db_main(tc, "commit");
+}
