@@ -42,15 +42,31 @@ int file_failure(struct file *f, enum report_place place, dax_rc rc, const struc
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
+/* The bytes that SQLite compares at the beginning of each read, remembered for the snapshot they are
+ * of: most reads find the state that the one before found. */
+static dax_rc file_read_versions(struct file *f, void *buf, struct dax_err *err)
+{
+    uint64_t txid = conn_is_writer(f->conn) ? 0 : conn_snapshot(f->conn);
+    dax_rc rc = DAX_OK;
+    if (txid == 0 || txid != f->versions_txid) {
+        rc = conn_read(f->conn, f->versions, HEADER_VERSIONS_BYTES, HEADER_VERSIONS_OFFSET, err);
+        f->versions_txid = rc == DAX_OK ? txid : 0;
+    }
+    memcpy(buf, f->versions, HEADER_VERSIONS_BYTES);
+    return rc;
+}
+
 static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
     struct file *f = (struct file *)file;
     struct dax_err err;
-    dax_rc rc = conn_read(f->conn, buf, (size_t)amount, (uint64_t)offset, report_clear(&err));
+    bool versions = offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES;
+    report_clear(&err);
+    dax_rc rc = versions ? file_read_versions(f, buf, &err)
+                         : conn_read(f->conn, buf, (size_t)amount, (uint64_t)offset, &err);
     if (rc != DAX_OK)
         return file_failure(f, REPORT_READ, rc, &err);
-    if (offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES &&
-        conn_snapshot(f->conn) != f->cached_txid) {
+    if (versions && conn_snapshot(f->conn) != f->cached_txid) {
         /* SQLite only compares these bytes with those of its cached page 1, and drops its cache if
          * they differ. Its own change counter does not always tell: under locking_mode=EXCLUSIVE it
          * counts the first transaction only, since nobody else could read then. Here they do. */

@@ -3,9 +3,9 @@
 
 The tables are those of schema.sql. Packages are stored in transactions of --batch packages, each
 with all of its dependencies and its full-text entry, so the database is consistent after every one
-of them. A run that was interrupted is continued by the next; a list that has changed since is imported
-again, and packages that no list offers any more are removed; when nothing has changed, nothing is
-written.
+of them. A run that was interrupted is continued by the next; a list that has changed since is
+imported again, and packages that no list offers any more are removed; when nothing has changed,
+nothing is written.
 
 Only the standard library is used, and only /usr/bin/python3 is relied upon: many other Pythons
 cannot load SQLite extensions.
@@ -350,7 +350,7 @@ class Writer:
 
 def lists_to_import(db, lists, progress):
     """Enter the lists, take out what is gone or changed; return those that are not complete."""
-    todo = []
+    pending = []
     db.execute("BEGIN IMMEDIATE")
     known = {row[0]: row[1:] for row in db.execute("SELECT file, id, sha256, complete FROM list")}
     for package_list in lists:
@@ -369,15 +369,15 @@ def lists_to_import(db, lists, progress):
             complete = 0
         package_list.id = list_id
         if not complete:
-            todo.append(package_list)
+            pending.append(package_list)
     for file, (list_id, _, _) in known.items():
         progress.say(f"{file} is gone: its packages are removed")
         db.execute("DELETE FROM list WHERE id = ?", (list_id,))
     db.execute("COMMIT")
-    return todo
+    return pending
 
 
-def import_lists(db, todo, translations, options, progress):
+def import_lists(db, pending, translations, options, progress):
     """Store every package of the lists; returns how many, malformed stanzas, transactions."""
     writer = Writer(db, options.batch, translations)
     if writer.packages:
@@ -385,8 +385,8 @@ def import_lists(db, todo, translations, options, progress):
     what = "more packages committed" if writer.packages else "packages committed"
     malformed = 0
     done = 0
-    total = sum(len(package_list.content) for package_list in todo) or 1
-    for package_list in todo:
+    total = sum(len(package_list.content) for package_list in pending) or 1
+    for package_list in pending:
         writer.begin_list(package_list)
         for offset, fields in control.stanzas(package_list.content):
             try:
@@ -477,10 +477,10 @@ def run(options):
     db = connect(options.database, options.vfs)
     try:
         prepare(db, options)
-        todo = lists_to_import(db, lists, progress)
+        pending = lists_to_import(db, lists, progress)
         stored = malformed = transactions = 0
-        if todo:
-            stored, malformed, transactions = import_lists(db, todo, translations, options,
+        if pending:
+            stored, malformed, transactions = import_lists(db, pending, translations, options,
                                                            progress)
         built = build_indexes(db, progress)
         removed = remove_orphans(db)
