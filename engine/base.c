@@ -639,6 +639,26 @@ dax_rc base_scratch_drop(struct base *b, struct dax_err *err)
     return b->scratch_start == 0 ? base_drop_leftover(b, err) : base_cut(b, b->file_bytes, err);
 }
 
+dax_rc base_open_with(struct base *b, const char *path, int fd, bool read_only,
+                      struct dax_err *err)
+{
+    memset(b, 0, sizeof *b);
+    b->fd = -1;
+    b->path = strdup(path);
+    if (!b->path)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to open \"%s\"", path);
+    b->fd = fd;
+    b->read_only = read_only;
+    return DAX_OK;
+}
+
+int base_take_fd(struct base *b)
+{
+    int fd = b->fd;
+    b->fd = -1;
+    return fd;
+}
+
 void base_close(struct base *b)
 {
     base_scratch_unmap(b);

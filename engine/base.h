@@ -51,6 +51,13 @@ struct base {
 DAX_CHECKED dax_rc base_open(struct base *b, const char *path, bool create, bool must_write,
                              struct dax_err *err);
 
+/* The same with a descriptor of the file that exists already; owned by b on success. */
+DAX_CHECKED dax_rc base_open_with(struct base *b, const char *path, int fd, bool read_only,
+                                  struct dax_err *err);
+
+/* Take the descriptor out of b, so that base_close does not close it. */
+int base_take_fd(struct base *b);
+
 /* Map the file; map_sync as the medium says. b->persist must be set. map_bytes_min: least address
  * space (DAX_MAP_BYTES_MIN; tests use less). file_bytes is set from the file's size, without
  * scratch that a crash left above its gap: that is leftover_bytes, can be read with pread until

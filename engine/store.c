@@ -29,6 +29,28 @@
 static pthread_mutex_t store_registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct store *store_registry; /* guarded by it */
 
+/* Closing any descriptor of a file drops all POSIX locks that this process has on it, so a stock
+ * connection of this very process would lose its locks by our closing, and with them its data. While
+ * the file is locked against everybody (OWNER_WRITER) there can be none, and closing is safe; any
+ * other descriptor is kept here and used by the next open of that file, as stock SQLite does with its
+ * own. Guarded by the registry lock. */
+struct parked {
+    struct parked *next;
+    dev_t dev;
+    ino_t ino;
+    int fd;
+    bool read_only;
+};
+static struct parked *store_parked;
+
+/* In a child process: its descriptors share locks with the parent's, and it has no locks to lose. */
+static void store_forget_parked(void)
+{
+    for (struct parked *p = store_parked; p; p = p->next)
+        close(p->fd);
+    store_parked = NULL; /* the memory stays: free() is not for after fork */
+}
+
 /* --- fork --------------------------------------------------------------------------------------- */
 
 static void store_fork_prepare(void)
@@ -46,6 +68,7 @@ static void store_fork_parent(void)
 static void store_fork_child(void)
 {
     snapshot_forget_thread();
+    store_forget_parked();
     pthread_mutex_unlock(&store_registry_lock);
 }
 
@@ -126,13 +149,65 @@ dax_rc store_usable(struct store *s, struct dax_err *err)
 
 /* --- open ----------------------------------------------------------------------------------------- */
 
+/* --- parked descriptors ------------------------------------------------------------------------- */
+
+static void store_park(struct store *s)
+{
+    struct stat st;
+    struct parked *p = malloc(sizeof *p);
+    if (!p || fstat(s->base.fd, &st) != 0 || st.st_nlink == 0) {
+        free(p); /* not found again by anybody, but it stays open, which is what matters */
+        (void)base_take_fd(&s->base);
+        return;
+    }
+    *p = (struct parked){store_parked, st.st_dev, st.st_ino, base_take_fd(&s->base),
+                         s->base.read_only};
+    store_parked = p;
+}
+
+/* A parked descriptor of the file, or -1. One for reading serves only where no better can be had. */
+static int store_unpark(const struct stat *st, const char *path, bool *read_only_out)
+{
+    bool writable = access(path, W_OK) == 0;
+    for (struct parked **link = &store_parked; *link; link = &(*link)->next) {
+        struct parked *p = *link;
+        if (p->dev != st->st_dev || p->ino != st->st_ino || (p->read_only && writable))
+            continue;
+        int fd = p->fd;
+        *read_only_out = p->read_only;
+        *link = p->next;
+        free(p);
+        return fd;
+    }
+    return -1;
+}
+
+/* The file is ours alone: its parked descriptors can go. */
+static void store_close_parked(const struct store *s)
+{
+    for (struct parked **link = &store_parked; *link;) {
+        struct parked *p = *link;
+        if (p->dev != s->dev || p->ino != s->ino) {
+            link = &p->next;
+            continue;
+        }
+        close(p->fd);
+        *link = p->next;
+        free(p);
+    }
+}
+
 static void store_free(struct store *s)
 {
     sidecar_close(&s->sidecar);
     if (s->base.fd >= 0) {
-        /* A child process may share the open file description: unlock it, closing is not enough. */
+        if (s->owner_writer)
+            store_close_parked(s);
+        /* A child process may share the open file description: closing would not unlock it. */
         struct dax_err ignored;
         (void)!owner_lock(s->base.fd, s->base.path ? s->base.path : "", OWNER_NONE, &ignored);
+        if (!s->owner_writer)
+            store_park(s);
     }
     base_close(&s->base);
     scan_destroy(&s->scan);
@@ -195,8 +270,9 @@ static dax_rc store_take_over(struct store *s, const struct dax_options *o, stru
                       store_header_marked(header), err);
     if (rc != DAX_OK)
         return rc;
-    s->owner_writer = !o->read_only && !s->base.read_only;
-    rc = owner_lock(s->base.fd, s->base.path, s->owner_writer ? OWNER_WRITER : OWNER_READER, err);
+    bool writer = !o->read_only && !s->base.read_only;
+    rc = owner_lock(s->base.fd, s->base.path, writer ? OWNER_WRITER : OWNER_READER, err);
+    s->owner_writer = writer && rc == DAX_OK;
     if (rc == DAX_OK)
         rc = store_read_header(s, header, err);
     if (rc == DAX_OK && !s->owner_writer && header[DAX_HEADER_READ_VERSION] == 2)
@@ -324,6 +400,24 @@ static struct store *store_find(dev_t dev, ino_t ino)
     return s;
 }
 
+/* The file, by a descriptor of its own or a parked one. */
+static dax_rc store_open_base(struct store *s, const char *path, const struct dax_options *o,
+                              struct dax_err *err)
+{
+    struct stat st;
+    bool read_only = false;
+    int fd = stat(path, &st) == 0 ? store_unpark(&st, path, &read_only) : -1;
+    dax_rc rc = fd >= 0 ? base_open_with(&s->base, path, fd, read_only, err)
+                        : base_open(&s->base, path, o->create && !o->read_only, false, err);
+    if (rc != DAX_OK)
+        return rc;
+    if (fstat(s->base.fd, &st) != 0)
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "%s", path);
+    s->dev = st.st_dev;
+    s->ino = st.st_ino;
+    return DAX_OK;
+}
+
 dax_rc store_acquire(const char *path, const struct dax_options *o, struct store **out,
                      struct dax_err *err)
 {
@@ -335,21 +429,17 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
     fresh->base.fd = -1;
 
     pthread_mutex_lock(&store_registry_lock);
+    dax_rc rc;
+    struct store *s = NULL;
     struct stat st;
-    dax_rc rc = base_open(&fresh->base, path, o->create && !o->read_only, false, err);
-    if (rc != DAX_OK)
-        goto out;
-    if (fstat(fresh->base.fd, &st) != 0) {
-        rc = dax_err_set(err, DAX_CANT_OPEN, errno, "%s", path);
-        goto out;
-    }
-    struct store *s = store_find(st.st_dev, st.st_ino);
+    if (stat(path, &st) == 0)
+        s = store_find(st.st_dev, st.st_ino);
     if (s) {
         rc = store_join(s, o, err);
     } else {
-        fresh->dev = st.st_dev;
-        fresh->ino = st.st_ino;
-        rc = store_build(fresh, o, err);
+        rc = store_open_base(fresh, path, o, err);
+        if (rc == DAX_OK)
+            rc = store_build(fresh, o, err);
         if (rc == DAX_OK) {
             s = fresh;
             fresh = NULL;
@@ -361,7 +451,6 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
         s->refs++;
         *out = s;
     }
-out:
     if (fresh)
         store_free(fresh);
     pthread_mutex_unlock(&store_registry_lock);

@@ -238,6 +238,50 @@ END_TEST
 
 /* --- failed checks ---------------------------------------------------------------------------- */
 
+/* May another process take a write lock on the RESERVED byte? */
+static bool others_may_lock(const char *path)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0x40000001, .l_len = 1};
+        _exit(fcntl(fd, F_SETLK, &l) == 0 ? 0 : 1);
+    }
+    return unit_wait(pid) == 0;
+}
+
+static unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) != -1;
+    return n;
+}
+
+START_TEST(test_a_refused_open_does_not_drop_the_locks_of_a_stock_connection_of_this_process)
+{
+    const char *path = make_database("app.db");
+    struct dax_options o = dax_options_default();
+    struct conn *c;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0x40000001, .l_len = 1};
+    ck_assert_int_eq(fcntl(fd, F_SETLK, &l), 0);
+    unsigned before = open_descriptors();
+    for (int i = 0; i < 5; i++) {
+        unit_fails(try_open(path, &o, &c), DAX_LOCKED, "locked");
+        ck_assert_msg(!others_may_lock(path), "refused open number %d dropped the lock", i);
+    }
+    ck_assert_uint_le(open_descriptors(), before + 1); /* one is kept, however often */
+    l.l_type = F_UNLCK;
+    ck_assert_int_eq(fcntl(fd, F_SETLK, &l), 0);
+    c = db_open(path);
+    db_check_all(c, PAGES, 1);
+    db_close(c);
+    ck_assert_uint_eq(open_descriptors(), before);
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_after_a_failed_check_writing_is_refused_until_reopened)
 {
     const char *path = make_database("app.db");
@@ -430,6 +474,7 @@ int main(void)
     tcase_add_test(tc, test_reading_leaves_no_trace_and_writing_may_join_later);
     tcase_add_test(tc, test_a_forked_child_is_refused_and_releases_nothing);
     tcase_add_test(tc, test_another_process_is_kept_out_and_told_by_whom);
+    tcase_add_test(tc, test_a_refused_open_does_not_drop_the_locks_of_a_stock_connection_of_this_process);
     tcase_add_test(tc, test_after_a_failed_check_writing_is_refused_until_reopened);
     tcase_add_loop_test(tc, test_a_crash_at_any_step_of_the_first_write_leaves_the_old_database, 0,
                         3);
