@@ -261,7 +261,7 @@ static inline void db_small_ring(struct conn *c, uint64_t ring_bytes)
     root->hash = hash_bytes(root, offsetof(struct sidecar_root, hash));
 }
 
-/* --- threads ----------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 #define DB_VICTIMS 8u
 

@@ -25,7 +25,7 @@
 #define MODEL_BYTES (MODEL_PAGES * DAX_PAGE_BYTES)
 #define MODEL_READERS 4
 #define MODEL_PINS 5
-#define MODEL_STEPS 120
+#define MODEL_STEPS 100
 
 struct state {
     uint64_t size;
@@ -354,7 +354,7 @@ static void model_transaction(struct model *m)
     struct conn *w = m->writer;
     unit_ok(conn_begin_read(w, &err));
     model_check_all(m, w, &m->committed, "writer before it writes");
-    bool crash = model_random(m, 3) == 0;
+    bool crash = model_random(m, 6) == 0;
     bool activate = !atomic_load(&w->store->active);
     if (crash)
         crash_arm(m, (long)model_random(m, activate ? 30 : 400));
@@ -441,7 +441,7 @@ static void model_checkpoint(struct model *m)
     struct reader *r = &m->readers[model_random(m, MODEL_READERS)];
     struct conn *c = model_random(m, 2) ? m->writer : r->conn;
     struct checkpoint_result result;
-    bool crash = model_random(m, 2) == 0;
+    bool crash = model_random(m, 4) == 0;
     if (crash)
         crash_arm(m, (long)model_random(m, 80));
     unit_ok(conn_checkpoint(c, (enum checkpoint_mode)model_random(m, 4), NULL, NULL, &result, &err));
@@ -509,7 +509,8 @@ static void model_run(struct model *m, uint64_t seed)
     snprintf(sidecar, sizeof sidecar, "%s-dax", m->path);
     unlink(sidecar);
     model_open_all(m);
-    for (unsigned i = 0; i < MODEL_STEPS; i++) {
+    unsigned steps = 20 + (unsigned)model_random(m, MODEL_STEPS);
+    for (unsigned i = 0; i < steps; i++) {
         uint64_t what = model_random(m, 20);
         if (what < 7) {
             model_transaction(m);
@@ -517,7 +518,7 @@ static void model_run(struct model *m, uint64_t seed)
             reader_step(m, &m->readers[model_random(m, MODEL_READERS)]);
         } else if (what < 19) {
             model_checkpoint(m);
-        } else if (model_random(m, 4) == 0) {
+        } else if (model_random(m, 2) == 0) {
             model_close_all(m);
             model_open_all(m);
         } else {
