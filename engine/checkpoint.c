@@ -60,8 +60,7 @@ static dax_rc relog_take_scratch(struct store *s, uint64_t pages, uint64_t *firs
                                  struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
-    uint64_t turn = GUARDED_GET(g->relog_turn) ^ 1;
-    GUARDED_SET(g->relog_turn, turn);
+    uint64_t turn = GUARDED_GET(g->relog_turn) ^ 1; /* moves when the record is durable */
     if (GUARDED_GET(g->relog_area_pages[turn]) >= pages) {
         *first_out = GUARDED_GET(g->relog_area[turn]);
         return DAX_OK;
@@ -136,9 +135,12 @@ static dax_rc relog_append(struct store *s, size_t count, uint64_t *lsn_out, str
     *lsn_out = GUARDED_GET(g->lsn_tail);
     rc = log_append(s, atomic_load(&s->region.header->last_committed), store_size(s), flags,
                     list_page, err);
-    if (rc == DAX_OK)
-        GUARDED_ADD(g->pages_relogged, count);
-    return rc;
+    if (rc != DAX_OK)
+        return rc;
+    if (listed)
+        GUARDED_SET(g->relog_turn, GUARDED_GET(g->relog_turn) ^ 1);
+    GUARDED_ADD(g->pages_relogged, count);
+    return DAX_OK;
 }
 
 /* --- cursor ------------------------------------------------------------------------------------ */

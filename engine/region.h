@@ -75,7 +75,7 @@ struct region_guarded {
     _Atomic uint64_t log_high;     /* live records name no page at or above it as target */
     _Atomic uint64_t relog_start;  /* where the newest relog record begins and ends */
     _Atomic uint64_t relog_end;
-    _Atomic uint64_t relog_turn;         /* which of two scratch areas the newest listed one is in */
+    _Atomic uint64_t relog_turn;         /* area of the newest record whose list is in scratch */
     _Atomic uint64_t relog_area[2];      /* first file page */
     _Atomic uint64_t relog_area_pages[2]; /* 0: none */
     _Atomic uint64_t scratch_lsn;  /* end of the newest record that copies from scratch */
