@@ -219,6 +219,17 @@ void checkpoint_drop_scratch(struct store *s)
     if (GUARDED_GET(g->scratch_next) == 0 || GUARDED_GET(g->scratch_nodes) != 0 ||
         GUARDED_GET(g->scratch_lsn) > GUARDED_GET(g->lsn_cursor))
         return;
+    if (GUARDED_GET(g->relog_lsn) > GUARDED_GET(g->lsn_cursor)) {
+        /* Only a relog record needs its area: all above the two areas can be handed out again. */
+        uint64_t start = s->base.scratch_start >> DAX_PAGE_SHIFT, end = start;
+        for (unsigned i = 0; i < 2; i++) {
+            uint64_t pages = GUARDED_GET(g->relog_area_pages[i]);
+            if (pages && GUARDED_GET(g->relog_area[i]) + pages > end)
+                end = GUARDED_GET(g->relog_area[i]) + pages;
+        }
+        GUARDED_SET(g->scratch_next, end - start);
+        return;
+    }
     if (base_scratch_drop(&s->base, &err) != DAX_OK) {
         dax_log(err.rc, "%s", err.text); /* space stays in use until the next try */
         return;

@@ -189,7 +189,9 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     GUARDED_SET(g->lsn_tail, lsn + bytes);
     if (l->page_high > GUARDED_GET(g->log_high))
         GUARDED_SET(g->log_high, l->page_high);
-    if (l->names_scratch)
+    if (l->names_scratch && flags & DAX_RECORD_RELOG)
+        GUARDED_SET(g->relog_lsn, lsn + bytes);
+    else if (l->names_scratch)
         GUARDED_SET(g->scratch_lsn, lsn + bytes);
     GUARDED_ADD(g->log_bytes_total, bytes);
     GUARDED_ADD(g->lines_logged, l->line_bytes / DAX_LINE_BYTES);

@@ -78,7 +78,8 @@ struct region_guarded {
     _Atomic uint64_t relog_turn;         /* area of the newest record whose list is in scratch */
     _Atomic uint64_t relog_area[2];      /* first file page */
     _Atomic uint64_t relog_area_pages[2]; /* 0: none */
-    _Atomic uint64_t scratch_lsn;  /* end of the newest record that copies from scratch */
+    _Atomic uint64_t scratch_lsn;  /* end of the newest transaction that copies from scratch */
+    _Atomic uint64_t relog_lsn;    /* end of the newest relog record that does */
     _Atomic uint64_t scratch_next; /* scratch pages handed out */
     _Atomic uint64_t scratch_nodes; /* versions that live in scratch */
     _Atomic uint64_t fresh_from;   /* base pages from here on have never been stored to: zeros */

@@ -216,13 +216,15 @@ static void note(enum event e)
 
 static void note_address(const uint8_t *at)
 {
-    if (at - store->sidecar.ring >= 0 &&
-        (uint64_t)(at - store->sidecar.ring) < store->sidecar.ring_bytes)
+    const uint8_t *base = base_at(&store->base, 0), *ring = store->sidecar.ring;
+    if (at >= ring && at < ring + store->sidecar.ring_bytes) {
         note(EVENT_RING);
-    else
-        note(at < base_at(&store->base, committed_pages * DB_PAGE) && at >= base_at(&store->base, 0)
-                 ? EVENT_OLD_PAGE
-                 : EVENT_NEW_PAGE);
+    } else if (at >= base && at < base + committed_pages * DB_PAGE) {
+        note(EVENT_OLD_PAGE); /* out of every reader's reach */
+        ck_assert_int_eq(db_state(writer, (uint64_t)(at - base) / DB_PAGE), PAGE_ZAPPED);
+    } else {
+        note(EVENT_NEW_PAGE);
+    }
 }
 
 static void ops_store(struct persist *p, void *dst, const void *src, size_t len)
