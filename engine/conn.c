@@ -150,12 +150,13 @@ void conn_end_read(struct conn *c)
     if (!c->reading || !store_same_process(c->store))
         return;
     conn_end_write(c);
-    for (unsigned i = 0; i < DAX_SLOT_PINS_SHARED; i++)
+    for (unsigned i = 0; c->pin_count && i < DAX_SLOT_PINS_SHARED; i++)
         if (c->pinned[i]) {
             (void)store_fail(c->store, NULL, "a read has ended with a pin left");
             pin_drop(c->store, c->slot, i);
             c->pinned[i] = NULL;
         }
+    c->pin_count = 0;
     snapshot_end(&c->store->region, c->slot);
     c->reading = false;
     conn_tidy(c);
@@ -302,6 +303,7 @@ dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct 
         return rc;
     if (at) {
         *out = c->pinned[entry] = at + (offset & (DAX_PAGE_BYTES - 1));
+        c->pin_count++;
         return DAX_OK;
     }
 refused:
@@ -317,6 +319,7 @@ void conn_unpin(struct conn *c, uint64_t offset, void *ptr)
     for (unsigned i = 0; i < DAX_SLOT_PINS_SHARED; i++)
         if (c->pinned[i] == ptr) {
             c->pinned[i] = NULL;
+            c->pin_count--;
             pin_drop(c->store, c->slot, i);
             return;
         }

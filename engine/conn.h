@@ -15,6 +15,7 @@ struct conn {
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */
+    unsigned pin_count;  /* of the following */
     void *pinned[DAX_SLOT_PINS_SHARED]; /* what conn_pin handed out for pin i, NULL: free */
 };
 
