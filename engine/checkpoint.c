@@ -1,9 +1,10 @@
 /* checkpoint.c: cutting the log and the file (DESIGN.md section 5).
  *
  * Persist order, and what a crash finds:
+ *   P7          the last record is sealed, where commits do not do that themselves (L6)
  *   rehome      base gets lines that the live records contain: replay ends in the same state (L1)
  *   relog       a record at the tail repeats the whole difference between base and the newest
- *               version of each page that is pinned (L5); with pairs, P1 before it; then P2
+ *               version of each page that is pinned (L5); with pairs, P1 before it; then P2, P7
  *   P3          base is durable: nothing before the relog record is needed any more
  *   P4          the cursor slot moves to the relog record, or to the tail. Before it: longer replay,
  *               same state. After it: log space and scratch behind the cursor may be reused
@@ -187,6 +188,8 @@ static dax_rc checkpoint_cut_log(struct store *s, size_t deferred, uint64_t *rel
             if (s->pages[i] >= high)
                 high = (uint64_t)s->pages[i] + 1;
         dax_rc rc = relog_append(s, deferred, &lsn, err);
+        if (rc == DAX_OK)
+            rc = log_seal(s, err);
         if (rc != DAX_OK)
             return rc;
         *relogged_out = deferred;
@@ -379,6 +382,9 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
     if (rc != DAX_OK)
         return rc;
     result->log_bytes_before = log_live(s);
+    rc = log_seal(s, err);
+    if (rc != DAX_OK)
+        return rc;
     rc = checkpoint_rehome(s, slot, mode == CHECKPOINT_PASSIVE ? NULL : wait, wait_arg, result,
                            &deferred, err);
     if (rc == DAX_OK)

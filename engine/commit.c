@@ -5,7 +5,9 @@
  *   P1          direct and scratch pages are durable
  *   before P2   the record is torn or missing: recovery stops in front of it; the old state
  *   P2          the record is durable: the new state, whatever happens from here on (L1)
+ *   P7          so is its seal: should the record be damaged, recovery knows (L6)
  *   afterwards  base may hold any part of what the record says: replay completes it
+ * In msync mode there is no P7 here and nothing is applied: the pages stay in frames (log.h).
  *
  * What other threads see:
  *   until last_committed is published   the old state; nodes pushed before have a txid that no
@@ -96,8 +98,8 @@ static bool commit_map_direct(struct store *s)
 }
 
 /* Before publishing: push what readers of the old state must be kept from, apply what nobody knows,
- * zap the rest. */
-static bool commit_expose(struct store *s, uint64_t txid, bool others)
+ * zap the rest. Not to be applied (L6): push everything. */
+static bool commit_expose(struct store *s, uint64_t txid, bool others, bool apply)
 {
     struct txn *t = &s->txn;
     struct region *r = &s->region;
@@ -115,10 +117,10 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others)
         uint64_t w = pageword_load(r, p->page);
         enum page_state state = pageword_state(w);
         bool unknown = state == PAGE_ABSENT || state == PAGE_TRUNCATED;
-        if (!p->scratch && unknown) {
+        if (!p->scratch && unknown && apply) {
             commit_apply(s, p, false);
             applied = true;
-        } else if (p->scratch || others || state == PAGE_ZAPPED) {
+        } else if (p->scratch || others || state == PAGE_ZAPPED || !apply) {
             if (!commit_push(s, p) || (others && !chain_trim(s, p->page, &s->scan)))
                 return false;
         } else if (!pageword_set(r, p->page, PAGE_ZAPPED, pageword_node(w))) {
@@ -134,8 +136,8 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others)
     return true;
 }
 
-/* After publishing: every zapped page is applied or pushed. */
-static bool commit_settle(struct store *s, uint64_t txid)
+/* After publishing: every zapped page is applied or pushed. What only the old state needed goes. */
+static bool commit_settle(struct store *s, uint64_t txid, bool trim_pushed)
 {
     struct txn *t = &s->txn;
     struct region *r = &s->region;
@@ -143,6 +145,8 @@ static bool commit_settle(struct store *s, uint64_t txid)
     bool older = scan_sees(&s->scan, 1, txid);
     for (uint32_t i = 0; i < t->page_count; i++) {
         struct txn_page *p = &t->pages[i];
+        if (commit_is_live(p) && !p->node && trim_pushed && !chain_trim(s, p->page, &s->scan))
+            return false;
         if (!commit_is_live(p) || !p->node || p->applied)
             continue;
         if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))) {
@@ -182,12 +186,13 @@ static bool commit_publish(struct store *s, uint64_t txid)
     struct txn *t = &s->txn;
     struct region *r = &s->region;
     bool others = scan_others_active(r, t->slot);
-    if (!commit_expose(s, txid, others))
+    bool apply = log_is_sealed(s, txid);
+    if (!commit_expose(s, txid, others, apply))
         return false;
     commit_note_size(s, txid);
     snapshot_publish(r, txid, t->size_bytes);
     snapshot_advance(r, t->slot, txid);
-    if (!commit_settle(s, txid))
+    if (!commit_settle(s, txid, !apply && !others))
         return false;
 
     for (uint32_t i = t->page_count; i-- > 0;)
@@ -232,7 +237,9 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
     GUARDED_ADD(g->commits, 1);
     GUARDED_ADD(g->pages_committed, t->log_pages + t->log_pairs + t->direct_count);
     GUARDED_ADD(g->pages_scratch, scratch);
-    if (!commit_publish(s, txid)) {
+    /* In cache-line modes a point is a fence and cannot fail. */
+    rc = s->persist.mode == PERSIST_MSYNC ? DAX_OK : log_seal(s, err);
+    if (rc != DAX_OK || !commit_publish(s, txid)) {
         /* Durable, but this process has lost its way: no more writes; the next open replays. */
         (void)store_fail(s, err, "transaction %llu is committed, but a page was in a state that "
                                  "no commit can meet",

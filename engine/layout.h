@@ -19,9 +19,10 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-media integers are 
 
 #define DAX_SIDECAR_LAYOUT "daxlite"   /* libpmemobj's layout name */
 #define DAX_SIDECAR_MAGIC "DAXLITE1"
-#define DAX_SIDECAR_VERSION 1u
+#define DAX_SIDECAR_VERSION 2u
 
-/* From where recovery replays. Two of them alternate; the valid one with the greater seq counts. */
+/* From where recovery replays. Two of them alternate; the valid one with the greater seq counts. Each
+ * is there twice, in the root and in the twin. */
 struct cursor_slot {
     uint64_t seq;        /* 0: never used */
     uint64_t lsn;        /* first live record, or the tail if the log is empty */
@@ -43,11 +44,30 @@ struct sidecar_root {
     uint64_t ring_bytes;  /* multiple of 4096 */
     uint64_t ledger_offset; /* media-error ledger: pool offset, 0 while there is none */
     uint64_t ledger_bytes;
-    uint64_t reserved2;
+    uint64_t twin_offset; /* pool offset of struct sidecar_twin, a multiple of 64 */
     uint64_t hash; /* XXH3 of the 56 bytes before it */
     struct cursor_slot cursor[2];
 };
 static_assert(sizeof(struct sidecar_root) == 3 * DAX_LINE_BYTES, "root is three lines");
+
+/* "All records in front of lsn were whole once." What recovery cannot read there is damaged and not
+ * torn. The valid one of the cursor's salt with the greatest lsn counts; lines are used in turn. */
+struct seal {
+    uint64_t lsn; /* end of a record */
+    uint64_t salt;
+    uint64_t reserved[5];
+    uint64_t hash; /* XXH3 of the 56 bytes before it */
+};
+static_assert(sizeof(struct seal) == DAX_LINE_BYTES, "a seal is a line");
+
+#define DAX_SEALS (DAX_PAGE_LINES - 2)
+
+/* The page behind the ring, far from the root: one damaged place does not take both. */
+struct sidecar_twin {
+    struct cursor_slot cursor[2]; /* as in the root */
+    struct seal seal[DAX_SEALS];
+};
+static_assert(sizeof(struct sidecar_twin) == DAX_PAGE_BYTES, "the twin is a page");
 
 /* --- log records ------------------------------------------------------------------------------ */
 

@@ -186,6 +186,10 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
                          gone ? "not committed" : "committed or not, which the next open will show");
         return rc;
     }
+    /* Everything in front of a whole record was whole. */
+    GUARDED_SET(g->sealed_lsn, lsn);
+    GUARDED_SET(g->sealed_txid, GUARDED_GET(g->tail_txid));
+    GUARDED_SET(g->tail_txid, txid);
     GUARDED_SET(g->lsn_tail, lsn + bytes);
     if (l->page_high > GUARDED_GET(g->log_high))
         GUARDED_SET(g->log_high, l->page_high);
@@ -196,6 +200,38 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     GUARDED_ADD(g->log_bytes_total, bytes);
     GUARDED_ADD(g->lines_logged, l->line_bytes / DAX_LINE_BYTES);
     return DAX_OK;
+}
+
+dax_rc log_seal(struct store *s, struct dax_err *err)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t lsn = GUARDED_GET(g->lsn_tail);
+    if (GUARDED_GET(g->sealed_lsn) == lsn)
+        return DAX_OK;
+    dax_rc rc =
+        store_synced(s, sidecar_seal(&s->sidecar, &s->persist, GUARDED_GET(g->salt), lsn, err), err);
+    if (rc != DAX_OK)
+        return rc;
+    GUARDED_SET(g->sealed_lsn, lsn);
+    GUARDED_SET(g->sealed_txid, GUARDED_GET(g->tail_txid));
+    return DAX_OK;
+}
+
+bool log_is_sealed(const struct store *s, uint64_t txid)
+{
+    return txid <= GUARDED_GET(s->region.header->guarded.sealed_txid);
+}
+
+void log_start(struct store *s, const struct cursor_slot *c)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    GUARDED_SET(g->lsn_cursor, c->lsn);
+    GUARDED_SET(g->lsn_tail, c->lsn);
+    GUARDED_SET(g->sealed_lsn, c->lsn);
+    GUARDED_SET(g->tail_txid, c->txid);
+    GUARDED_SET(g->sealed_txid, c->txid);
+    GUARDED_SET(g->salt, c->salt);
+    GUARDED_SET(g->nonce, c->nonce);
 }
 
 static void log_load(const struct store *s, uint64_t lsn, void *to, size_t bytes)

@@ -6,6 +6,12 @@
  * Appending is: build in DRAM (log_begin, log_add_*), P1 if the record names direct
  * pages, store into the ring, P2. Before P2 a crash leaves a record that fails its hash, LSN or salt
  * and recovery stops in front of it; after P2 it is replayed. Only then does lsn_tail move.
+ *
+ * L6: nothing of a record is stored into base, and no cursor names it, before it is sealed: before
+ * something durable besides itself says that it was whole. That is a seal (sidecar.h) or a whole
+ * record behind it. In cache-line modes each commit seals its record. In msync mode that would double
+ * what a commit costs, so there a commit leaves its pages in frames, and a checkpoint seals the last
+ * record before it rehomes.
  */
 #ifndef DAX_LOG_H
 #define DAX_LOG_H
@@ -56,6 +62,15 @@ void log_add_list(struct store *s, uint64_t list_hash, uint64_t pair_count, uint
  * DAX_IO_WRITE (msync mode): durability unknown, the store has failed. */
 DAX_CHECKED dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t flags,
                               uint64_t list_page, struct dax_err *err);
+
+/* The log is empty and begins where this cursor, which is durable, says. */
+void log_start(struct store *s, const struct cursor_slot *c);
+
+/* P7: seal the last record if it is not sealed. DAX_IO_WRITE (msync mode): the store has failed. */
+DAX_CHECKED dax_rc log_seal(struct store *s, struct dax_err *err);
+
+/* May versions of this transaction be stored into base? */
+bool log_is_sealed(const struct store *s, uint64_t txid);
 
 /* Copy the record at lsn into the buffer if it is whole and fits: salt, LSN, hash, counts.
  * DAX_OK with *valid_out. */

@@ -1,4 +1,4 @@
-/* persist.c: the two ways of making bytes durable, and the six places where it has to happen.
+/* persist.c: the two ways of making bytes durable, and the seven places where it has to happen.
  *
  * Ordering points. "Before" is what a crash just before the point may leave on media, "after" what
  * it leaves just after.
@@ -23,13 +23,18 @@
  *                                are right, the log is empty. Being removed: likewise.
  *                        after:  it is what it was set to. Set: the first record may be stored.
  *                                Removed: stock SQLite may have the file.
+ *   P7  seal             before: the record is whole and nothing of it is in base: were it damaged,
+ *                                it would pass for a torn one, and the old state is right, since
+ *                                nobody has been told of the new one.
+ *                        after:  that the record was whole is on media: damage is known as such.
+ *                                Its lines may be stored into base.
  *
  * Cache-line modes (pmem, volatile). A store is non-temporal from 256 bytes up, below that an
  * ordinary one with a cache-line write-back: a write-back of few lines is cheaper than
  * write-combining buffers that never fill. Either way the next fence makes it durable, so each
  * point is one fence.
  *
- * msync mode. A store is memcpy into the page cache. P2 and P4 msync the bytes named, the others
+ * msync mode. A store is memcpy into the page cache. P2, P4 and P7 msync the bytes named, the others
  * fdatasync the database file. The kernel may write any page back earlier, at any time, in any
  * order: as with cache lines, which can be evicted, correctness must not depend on the contrary.
  *
@@ -66,6 +71,7 @@ static const char *const tag_names[PERSIST_TAGS] = {
     [PERSIST_P1_DIRECT] = "P1 (direct pages)",   [PERSIST_P2_RECORD] = "P2 (commit record)",
     [PERSIST_P3_BASE] = "P3 (applied pages)",    [PERSIST_P4_CURSOR] = "P4 (log cursor)",
     [PERSIST_P5_MARK_BODY] = "P5 (header mark)", [PERSIST_P6_MARK_BYTE] = "P6 (header mark)",
+    [PERSIST_P7_SEAL] = "P7 (log seal)",
 };
 
 static unsigned cacheline_flags(size_t len)
@@ -218,7 +224,7 @@ dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, 
 {
     /* Counted before the operation, so that an operation of a test can tell which point it is. */
     p->points[tag]++;
-    bool log = tag == PERSIST_P2_RECORD || tag == PERSIST_P4_CURSOR;
+    bool log = tag == PERSIST_P2_RECORD || tag == PERSIST_P4_CURSOR || tag == PERSIST_P7_SEAL;
     int e = log ? p->ops->sync_log(p, addr, len) : p->ops->sync_base(p);
     if (e == 0)
         return DAX_OK;

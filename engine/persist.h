@@ -28,6 +28,7 @@ enum persist_tag {
     PERSIST_P4_CURSOR,    /* the new cursor slot, before log space or pages behind it are reused */
     PERSIST_P5_MARK_BODY, /* bytes 72 - 91, before byte 19 announces them */
     PERSIST_P6_MARK_BYTE, /* byte 19 set, before the first record; or removed, before the close */
+    PERSIST_P7_SEAL,      /* the seal, before anything of its records is stored into base */
     PERSIST_TAGS
 };
 
@@ -71,8 +72,8 @@ void persist_zero(struct persist *p, void *dst, size_t len);
 void persist_visible(struct persist *p);
 
 /* Ordering point. On return everything that this thread stored before (and what other writers
- * stored before they released the writer lock) is durable: for P2 and P4 the range [addr, addr +
- * len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
+ * stored before they released the writer lock) is durable: for P2, P4 and P7 the range [addr, addr
+ * + len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
  * with the tag's name and errno in *err; the caller cannot know what became durable. */
 DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr,
                                  size_t len, struct dax_err *err);

@@ -8,11 +8,13 @@
  * replay. Only after P4 is scratch dropped.
  *
  * The first record that does not fit ends the log: it is the one that was being stored when the
- * power went, or nothing. If a whole record of the same salt with a greater LSN exists, then it was
- * not the last one: the log is damaged in the middle, and a committed transaction would be lost by
- * going on. That is refused, before anything has been applied, unless the user says so; then every
- * whole record is replayed and the damaged one is left out. (Earlier states cannot be had from a
- * redo log: base may hold any part of later transactions.)
+ * power went, or nothing. If a whole record of the same salt with a greater LSN exists, or a seal
+ * says that the log was whole beyond this place (L6), then it is damage: a committed transaction would
+ * be lost by going on, and base may hold a part of it. That is refused, before anything has been
+ * applied, unless the user says so; then every whole record is replayed and the damaged one is left
+ * out. (Earlier states cannot be had from a redo log: base may hold any part of later transactions.)
+ *
+ * What is replayed is sealed first (P7), as it is before a commit applies it.
  */
 #include "engine/recovery.h"
 
@@ -263,14 +265,27 @@ static dax_rc recovery_replay(struct store *s, struct recovery *r, bool skip, st
     dax_rc rc = recovery_walk(s, &ahead, false, true, &later, err);
     if (rc != DAX_OK)
         return rc;
-    if (later && !skip)
+    uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
+    uint64_t sealed = sidecar_sealed(&s->sidecar, salt);
+    if ((later || sealed > ahead.lsn) && !skip)
         return dax_err_set(err, DAX_CORRUPT, 0,
-                           "%s: the log record at LSN %llu, after transaction %llu, is damaged, and "
-                           "whole records follow it (LSN %llu). Keep copies of both files; then "
-                           "dax_damaged_log=skip replays the others and leaves it to PRAGMA "
-                           "integrity_check what is missing",
+                           "%s: the log record at LSN %llu, after transaction %llu, is damaged: %s "
+                           "LSN %llu. Keep copies of both files; then dax_damaged_log=skip replays "
+                           "the others and leaves it to PRAGMA integrity_check what is missing",
                            s->sidecar_path, (unsigned long long)ahead.lsn,
-                           (unsigned long long)ahead.txid, (unsigned long long)later);
+                           (unsigned long long)ahead.txid,
+                           later ? "whole records follow it at" : "the log was whole up to",
+                           (unsigned long long)(later ? later : sealed));
+    if (sealed > ahead.lsn && !later)
+        dax_log(DAX_CORRUPT,
+                "%s: damaged log record at LSN %llu, after transaction %llu, the last one, skipped "
+                "as asked: check the database",
+                s->sidecar_path, (unsigned long long)ahead.lsn, (unsigned long long)ahead.txid);
+    if (ahead.records && sealed < ahead.lsn) {
+        rc = sidecar_seal(&s->sidecar, &s->persist, salt, ahead.lsn, err);
+        if (rc != DAX_OK)
+            return rc;
+    }
     for (;;) {
         rc = recovery_walk(s, r, true, later != 0, &later, err);
         if (rc != DAX_OK || later == 0)
@@ -331,10 +346,7 @@ static dax_rc recovery_finish(struct store *s, const struct recovery *r, struct 
     rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
     if (rc != DAX_OK)
         return rc;
-    GUARDED_SET(g->lsn_cursor, r->lsn);
-    GUARDED_SET(g->lsn_tail, r->lsn);
-    GUARDED_SET(g->salt, c.salt);
-    GUARDED_SET(g->nonce, c.nonce);
+    log_start(s, &c);
     GUARDED_SET(g->recovered_records, r->records);
     GUARDED_SET(g->recovered_pages, r->pages);
     /* Drops scratch and what an unfinished transaction has stored beyond the end. */

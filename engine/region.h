@@ -72,6 +72,9 @@ struct region_guarded {
     _Atomic uint64_t lsn_tail;
     _Atomic uint64_t salt;
     _Atomic uint64_t nonce;
+    _Atomic uint64_t tail_txid;    /* of the last record */
+    _Atomic uint64_t sealed_lsn;   /* end of the last sealed record: log.h, L6 */
+    _Atomic uint64_t sealed_txid;  /* versions up to it may be stored into base */
     _Atomic uint64_t log_high;     /* live records name no page at or above it as target */
     _Atomic uint64_t relog_start;  /* where the newest relog record begins and ends */
     _Atomic uint64_t relog_end;

@@ -11,7 +11,8 @@
  *      The node that held the newest version goes to limbo.
  *
  * A crash at any point finds base with some lines newer than the cursor's state; the live records
- * contain every one of them (L1), so replay ends in the newest state. Nothing here moves the cursor.
+ * contain every one of them (L1), so replay ends in the newest state. Only versions whose record is
+ * sealed are rehomed (L6). Nothing here moves the cursor.
  */
 #include "engine/rehome.h"
 
@@ -111,6 +112,8 @@ static dax_rc rehome_zap(struct store *s, uint32_t page, struct rehome_page *b, 
     }
     if (page >= pages_of(store_size(s)))
         return DAX_OK; /* not in the database any more: only old snapshots look at it */
+    if (!log_is_sealed(s, rehome_txid(r, head)))
+        return DAX_OK; /* the next checkpoint seals it first (L6) */
 
     *b = (struct rehome_page){.page = page, .head = head, .marker = frames_take(r)};
     if (!b->marker || !rehome_save_base(s, page, head)) {

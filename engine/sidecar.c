@@ -8,8 +8,19 @@
  * persisted. A crash leaves that file, which the next creation removes. Then it gets its own name,
  * which is never that of something half-made: a sidecar whose cursor slots are both unused.
  *
+ * The twin is the page behind the ring, in the ring's object: copies of the cursor slots, and the
+ * seals.
+ *
  * Cursor (L4). The slots' seq grows by one with each P4; the valid slot with the greater one
  * counts. A store goes to the other slot, so that whatever becomes of it, one valid slot remains.
+ * Root and twin get the same slot before P4: torn, the other slot is whole in both; damaged later in
+ * one of them, the other has it. (Falling back to the older slot would replay history over what has
+ * been stored since.)
+ *
+ * Seals (L6). After a record is durable (P2) and before anything of it is stored into base (P7), a
+ * seal says that it was whole. Without it the damage of the very last record could not be told from
+ * a record that was being stored when the power went. A torn seal is none; the one before it is in
+ * another line.
  *
  * libpmemobj trusts what it maps, so what can be told from outside is checked before it is called:
  * an empty file would be a SIGBUS in it, a file that begins with a pool set's signature would make
@@ -62,6 +73,11 @@ static uint64_t sidecar_root_hash(const struct sidecar_root *root)
 static uint64_t sidecar_slot_hash(const struct cursor_slot *c)
 {
     return hash_bytes(c, offsetof(struct cursor_slot, hash));
+}
+
+static uint64_t sidecar_seal_hash(const struct seal *seal)
+{
+    return hash_bytes(seal, offsetof(struct seal, hash));
 }
 
 static uint64_t sidecar_round_up(uint64_t n, uint64_t unit)
@@ -171,14 +187,18 @@ static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
 
     uint64_t ring_offset = sidecar_round_up(ring.off, SIDECAR_RING_ALIGN);
     uint64_t usable = pmemobj_alloc_usable_size(ring) - (ring_offset - ring.off);
+    uint64_t ring_bytes = (usable / DAX_PAGE_BYTES - 1) * DAX_PAGE_BYTES;
     struct sidecar_root fresh = {
         .version = DAX_SIDECAR_VERSION,
         .ring_offset = ring_offset,
-        .ring_bytes = usable / DAX_PAGE_BYTES * DAX_PAGE_BYTES,
+        .ring_bytes = ring_bytes,
+        .twin_offset = ring_offset + ring_bytes,
     };
     memcpy(fresh.magic, DAX_SIDECAR_MAGIC, sizeof fresh.magic);
     fresh.hash = sidecar_root_hash(&fresh);
     s->root = sidecar_root_address(s->pool, root);
+    s->twin = (struct sidecar_twin *)(void *)((uint8_t *)s->pool + fresh.twin_offset);
+    pmemobj_memset_persist(s->pool, s->twin, 0, sizeof *s->twin);
     pmemobj_memcpy_persist(s->pool, s->root, &fresh, sizeof fresh);
     s->ring = (uint8_t *)s->pool + fresh.ring_offset;
     s->ring_bytes = fresh.ring_bytes;
@@ -395,6 +415,19 @@ static dax_rc sidecar_open_pool(struct sidecar *s, struct dax_err *err)
     }
 }
 
+/* The line of the seal with the greatest LSN, of whatever life: the one not to be overwritten next. */
+static unsigned sidecar_newest_seal(const struct sidecar_twin *twin)
+{
+    unsigned newest = 0;
+    uint64_t lsn = 0;
+    for (unsigned i = 0; i < DAX_SEALS; i++)
+        if (twin->seal[i].lsn > lsn && twin->seal[i].hash == sidecar_seal_hash(&twin->seal[i])) {
+            lsn = twin->seal[i].lsn;
+            newest = i;
+        }
+    return newest;
+}
+
 static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
 {
     uint64_t root_bytes = pmemobj_root_size(s->pool);
@@ -413,16 +446,24 @@ static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
         return sidecar_not_ours(s->path, "its root is damaged", err);
     if (root->version != DAX_SIDECAR_VERSION)
         return dax_err_set(err, DAX_CANT_OPEN, 0,
-                           "the log \"%s\" has format %u, made by a newer daxlite (this one knows "
-                           "%u): open the database with that one",
-                           s->path, root->version, DAX_SIDECAR_VERSION);
+                           "the log \"%s\" has format %u, made by %s daxlite (this one knows %u): "
+                           "open and close the database with that one, then move the log away",
+                           s->path, root->version,
+                           root->version > DAX_SIDECAR_VERSION ? "a newer" : "an older",
+                           DAX_SIDECAR_VERSION);
     if (root->ring_offset % SIDECAR_RING_ALIGN != 0 || root->ring_offset < DAX_PAGE_BYTES ||
         root->ring_bytes == 0 || root->ring_bytes % DAX_PAGE_BYTES != 0 ||
         root->ring_offset > s->file_bytes || root->ring_bytes > s->file_bytes - root->ring_offset)
         return sidecar_not_ours(s->path, "its ring lies outside the file", err);
+    if (root->twin_offset % DAX_LINE_BYTES != 0 ||
+        root->twin_offset < root->ring_offset + root->ring_bytes ||
+        s->file_bytes < sizeof *s->twin || root->twin_offset > s->file_bytes - sizeof *s->twin)
+        return sidecar_not_ours(s->path, "its twin lies outside the file", err);
     s->root = root;
+    s->twin = (struct sidecar_twin *)(void *)((uint8_t *)s->pool + root->twin_offset);
     s->ring = (uint8_t *)s->pool + root->ring_offset;
     s->ring_bytes = root->ring_bytes;
+    s->next_seal = sidecar_newest_seal(s->twin) + 1;
     return DAX_OK;
 }
 
@@ -465,43 +506,79 @@ void sidecar_close(struct sidecar *s)
 
 /* --- cursor ----------------------------------------------------------------------------------- */
 
-/* Index of the slot that counts, -1: neither. */
-static int sidecar_cursor_newest(const struct sidecar *s)
+/* The slot that counts and its index, in root or twin; NULL: there is none. */
+static const struct cursor_slot *sidecar_cursor_newest(const struct sidecar *s, int *index_out)
 {
-    int newest = -1;
-    for (int i = 0; i < 2; i++) {
-        const struct cursor_slot *c = &s->root->cursor[i];
-        if (c->seq != 0 && c->hash == sidecar_slot_hash(c) &&
-            (newest < 0 || c->seq > s->root->cursor[newest].seq))
-            newest = i;
+    const struct cursor_slot *newest = NULL;
+    for (int i = 0; i < 4; i++) {
+        const struct cursor_slot *c = i < 2 ? &s->root->cursor[i] : &s->twin->cursor[i - 2];
+        if (c->seq != 0 && c->hash == sidecar_slot_hash(c) && (!newest || c->seq > newest->seq)) {
+            newest = c;
+            *index_out = i % 2;
+        }
     }
     return newest;
 }
 
+static bool sidecar_cursor_unused(const struct sidecar *s)
+{
+    return s->root->cursor[0].seq == 0 && s->root->cursor[1].seq == 0 &&
+           s->twin->cursor[0].seq == 0 && s->twin->cursor[1].seq == 0;
+}
+
 dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_slot *out, struct dax_err *err)
 {
-    int newest = sidecar_cursor_newest(s);
-    if (newest < 0)
+    int index;
+    const struct cursor_slot *newest = sidecar_cursor_newest(s, &index);
+    if (!newest)
         return dax_err_set(err, DAX_CORRUPT, 0, "the log \"%s\" has no valid cursor: %s", s->path,
-                           s->root->cursor[0].seq == 0 && s->root->cursor[1].seq == 0
-                               ? "it was never used"
-                               : "both of its slots are damaged");
-    *out = s->root->cursor[newest];
+                           sidecar_cursor_unused(s) ? "it was never used"
+                                                    : "all copies of its slots are damaged");
+    *out = *newest;
     return DAX_OK;
 }
 
 dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
                             struct dax_err *err)
 {
-    int newest = sidecar_cursor_newest(s);
-    struct cursor_slot *slot = &s->root->cursor[newest == 0 ? 1 : 0];
-    c->seq = newest < 0 ? 1 : s->root->cursor[newest].seq + 1;
+    int index = 1;
+    const struct cursor_slot *newest = sidecar_cursor_newest(s, &index);
+    struct cursor_slot *slot = &s->root->cursor[1 - index], *twin = &s->twin->cursor[1 - index];
+    c->seq = newest ? newest->seq + 1 : 1;
     c->hash = sidecar_slot_hash(c);
     persist_store(p, slot, c, sizeof *c);
+    persist_store(p, twin, c, sizeof *c);
     dax_rc rc = persist_point(p, PERSIST_P4_CURSOR, slot, sizeof *slot, err);
+    if (rc == DAX_OK && p->mode == PERSIST_MSYNC) /* elsewhere a point is a fence, for both */
+        rc = persist_point(p, PERSIST_P4_CURSOR, twin, sizeof *twin, err);
     /* It may be durable or not. Take it back, or the next write would go over the older slot, which
      * is the one that is sure to be. */
-    if (rc != DAX_OK)
+    if (rc != DAX_OK) {
         persist_zero(p, slot, sizeof *slot);
+        persist_zero(p, twin, sizeof *twin);
+    }
     return rc;
+}
+
+/* --- seals ------------------------------------------------------------------------------------ */
+
+dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
+                    struct dax_err *err)
+{
+    struct seal seal = {.lsn = lsn, .salt = salt};
+    seal.hash = sidecar_seal_hash(&seal);
+    struct seal *line = &s->twin->seal[s->next_seal++ % DAX_SEALS];
+    persist_store(p, line, &seal, sizeof seal);
+    return persist_point(p, PERSIST_P7_SEAL, line, sizeof *line, err);
+}
+
+uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt)
+{
+    uint64_t lsn = 0;
+    for (unsigned i = 0; i < DAX_SEALS; i++) {
+        const struct seal *seal = &s->twin->seal[i];
+        if (seal->salt == salt && seal->lsn > lsn && seal->hash == sidecar_seal_hash(seal))
+            lsn = seal->lsn;
+    }
+    return lsn;
 }

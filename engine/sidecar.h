@@ -15,6 +15,8 @@
 struct sidecar {
     void *pool;                /* PMEMobjpool *, NULL: not open */
     struct sidecar_root *root; /* mapped */
+    struct sidecar_twin *twin; /* mapped */
+    unsigned next_seal;        /* modulo DAX_SEALS: line of the next seal; writer lock */
     uint8_t *ring;             /* mapped, 256-byte aligned */
     uint64_t ring_bytes;
     uint64_t file_bytes;
@@ -45,9 +47,16 @@ void sidecar_close(struct sidecar *s);
 DAX_CHECKED dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_slot *out,
                                        struct dax_err *err);
 
-/* P4: store *c (its seq and hash are filled in) into the slot that is not the newest one and make
- * it durable. On an error the older slot still counts. Writer lock. */
+/* P4: store *c (its seq and hash are filled in) into the slot that is not the newest one, in root and
+ * twin, and make both durable. On an error the older slot still counts. Writer lock. */
 DAX_CHECKED dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
                                         struct dax_err *err);
+
+/* P7: a seal of the log's life `salt` up to lsn, durable on return. Writer lock. */
+DAX_CHECKED dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
+                                struct dax_err *err);
+
+/* The greatest LSN that a seal of this life says, 0: there is none. */
+uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt);
 
 #endif

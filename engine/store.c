@@ -509,14 +509,9 @@ static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
     c.salt = store_random();
     c.nonce = store_random();
     rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
-    if (rc != DAX_OK)
-        return rc;
-    struct region_guarded *g = &s->region.header->guarded;
-    GUARDED_SET(g->lsn_cursor, c.lsn);
-    GUARDED_SET(g->lsn_tail, c.lsn);
-    GUARDED_SET(g->salt, c.salt);
-    GUARDED_SET(g->nonce, c.nonce);
-    return DAX_OK;
+    if (rc == DAX_OK)
+        log_start(s, &c);
+    return rc;
 }
 
 dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)

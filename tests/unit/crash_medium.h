@@ -11,7 +11,7 @@
  *                of the rest each sector as it was at some moment, since the kernel writes pages back
  *                when it likes, and a disk writes sectors whole
  *
- * With DAX_TEST_DROP=P1 ... P6 one ordering point no longer makes anything durable: a test that still
+ * With DAX_TEST_DROP=P1 ... P7 one ordering point no longer makes anything durable: a test that still
  * passes does not look at it. File sizes are taken as durable at once.
  */
 #ifndef DAX_TESTS_CRASH_MEDIUM_H
@@ -189,7 +189,7 @@ int ftruncate(int fd, off_t length)
 /* Stand between s and its medium from now on. Everything stored so far counts as durable. */
 static inline void crash_install(struct store *s, enum crash_rules rules, void (*step)(void))
 {
-    static const char *const names[PERSIST_TAGS] = {"P1", "P2", "P3", "P4", "P5", "P6"};
+    static const char *const names[PERSIST_TAGS] = {"P1", "P2", "P3", "P4", "P5", "P6", "P7"};
     const char *drop = getenv("DAX_TEST_DROP");
     crash.store = s;
     crash.rules = rules;

@@ -194,6 +194,7 @@ END_TEST
 
 enum event {
     EVENT_RING,
+    EVENT_SEAL,
     EVENT_OLD_PAGE,
     EVENT_NEW_PAGE,
     EVENT_SYNC_LOG,
@@ -219,6 +220,8 @@ static void note_address(const uint8_t *at)
     const uint8_t *base = base_at(&store->base, 0), *ring = store->sidecar.ring;
     if (at >= ring && at < ring + store->sidecar.ring_bytes) {
         note(EVENT_RING);
+    } else if ((uintptr_t)at - (uintptr_t)store->sidecar.twin < DAX_PAGE_BYTES) {
+        note(EVENT_SEAL);
     } else if (at >= base && at < base + committed_pages * DB_PAGE) {
         note(EVENT_OLD_PAGE); /* out of every reader's reach */
         ck_assert_int_eq(db_state(writer, (uint64_t)(at - base) / DB_PAGE), PAGE_ZAPPED);
@@ -305,13 +308,17 @@ START_TEST(test_base_is_stored_to_only_behind_the_durable_record)
     unit_ok(conn_prepare(writer, &err));
     ck_assert_uint_eq(event_count, 0); /* all of it is in DRAM */
     db_commit(writer);
-    unsigned durable = position_of(EVENT_SYNC_LOG);
-    ck_assert_uint_eq(count_of(EVENT_SYNC_LOG, 0, event_count), 1);
+    unsigned durable = position_of(EVENT_SYNC_LOG), seal = position_of(EVENT_SEAL);
+    ck_assert_uint_eq(count_of(EVENT_SYNC_LOG, 0, event_count), 2);
     ck_assert_uint_eq(count_of(EVENT_SYNC_BASE, 0, event_count), 0);
     ck_assert_uint_ge(count_of(EVENT_RING, 0, durable), 1);
-    ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, durable), 0);
-    ck_assert_uint_ge(count_of(EVENT_OLD_PAGE, durable, event_count), 7);
     ck_assert_uint_eq(count_of(EVENT_RING, durable, event_count), 0);
+    /* P2, the seal, P7, and only then base. */
+    ck_assert_uint_eq(seal, durable + 1);
+    ck_assert_int_eq(events[seal + 1], EVENT_SYNC_LOG);
+    ck_assert_uint_eq(count_of(EVENT_SEAL, 0, event_count), 1);
+    ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, seal + 1), 0);
+    ck_assert_uint_ge(count_of(EVENT_OLD_PAGE, seal + 1, event_count), 7);
     ck_assert_uint_eq(store->persist.points[PERSIST_P1_DIRECT], p1);
     ck_assert_uint_eq(store->persist.points[PERSIST_P2_RECORD], p2 + 1);
     store->persist.ops = real_ops;

@@ -104,7 +104,10 @@ static const struct {
     {PERSIST_P1_DIRECT, false, "P1"},    {PERSIST_P2_RECORD, true, "P2"},
     {PERSIST_P3_BASE, false, "P3"},      {PERSIST_P4_CURSOR, true, "P4"},
     {PERSIST_P5_MARK_BODY, false, "P5"}, {PERSIST_P6_MARK_BYTE, false, "P6"},
+    {PERSIST_P7_SEAL, true, "P7"},
 };
+
+static_assert(sizeof tags / sizeof *tags == PERSIST_TAGS, "every point");
 
 START_TEST(test_a_point_syncs_its_file_is_counted_first_and_reports_its_name)
 {

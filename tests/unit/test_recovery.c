@@ -14,7 +14,7 @@
 struct history {
     char path[512];
     char copy[512];
-    uint64_t root_offset, ring_offset, ring_bytes; /* in the sidecar's file */
+    uint64_t root_offset, twin_offset, ring_offset, ring_bytes; /* in the sidecar's file */
     uint64_t lsn[COMMITS + 2];                     /* of the record of commit i; behind the last */
 };
 
@@ -48,6 +48,7 @@ static void history_record(struct history *h)
     db_checkpoint(c, CHECKPOINT_FULL);
     const struct sidecar *sidecar = &c->store->sidecar;
     h->root_offset = (uint64_t)((uint8_t *)sidecar->root - (uint8_t *)sidecar->pool);
+    h->twin_offset = (uint64_t)((uint8_t *)sidecar->twin - (uint8_t *)sidecar->pool);
     h->ring_offset = (uint64_t)(sidecar->ring - (uint8_t *)sidecar->pool);
     h->ring_bytes = sidecar->ring_bytes;
     db_copy_file(h->path, history_image(0));
@@ -81,6 +82,19 @@ static void history_damage(struct history *h, unsigned i, uint64_t at)
     ck_assert_int_eq(pread(fd, &byte, 1, (off_t)offset), 1);
     byte ^= 0x41;
     ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    close(fd);
+}
+
+/* As if the power had gone before commit i was sealed: no seal says more than the records before it. */
+static void history_unseal(struct history *h, unsigned i)
+{
+    struct sidecar_twin twin;
+    int fd = open(db_sidecar(h->copy), O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, &twin, sizeof twin, (off_t)h->twin_offset), sizeof twin);
+    for (unsigned k = 0; k < DAX_SEALS; k++)
+        if (twin.seal[k].lsn > h->lsn[i])
+            memset(&twin.seal[k], 0, sizeof twin.seal[k]);
+    ck_assert_int_eq(pwrite(fd, &twin, sizeof twin, (off_t)h->twin_offset), sizeof twin);
     close(fd);
 }
 
@@ -177,6 +191,7 @@ START_TEST(test_a_record_of_an_earlier_life_is_history)
     struct history h;
     history_record(&h);
     history_restore(&h, COMMITS - 1);
+    history_unseal(&h, COMMITS);
     history_damage(&h, COMMITS, 100);
     const char *again = unit_path("again.db");
     struct conn *c = db_open(h.copy);
@@ -194,7 +209,8 @@ START_TEST(test_a_torn_last_record_is_a_transaction_that_never_was)
     history_record(&h);
     uint64_t bytes = h.lsn[COMMITS + 1] - h.lsn[COMMITS];
     for (uint64_t at = 0; at < bytes; at += DAX_LINE_BYTES) {
-        history_restore(&h, COMMITS - 1); /* P2 failed, so base cannot hold any of it */
+        history_restore(&h, COMMITS - 1); /* P2 not passed: no seal, and base holds none of it */
+        history_unseal(&h, COMMITS);
         history_damage(&h, COMMITS, at + at / DAX_LINE_BYTES % DAX_LINE_BYTES);
         history_check(&h, COMMITS - 1, COMMITS - 1);
     }
@@ -234,9 +250,71 @@ START_TEST(test_a_damaged_record_in_the_middle_is_refused_and_nothing_changes)
         for (unsigned base = 0; base <= COMMITS; base += COMMITS) {
             history_restore(&h, base);
             history_damage(&h, i, i % 2 ? 3 * DAX_LINE_BYTES + 5 : 16);
-            history_refused(&h, DAX_CORRUPT, "is damaged, and whole records follow");
+            history_refused(&h, DAX_CORRUPT, "is damaged: whole records follow");
         }
     }
+}
+END_TEST
+
+/* The seal says that it was whole. */
+START_TEST(test_a_damaged_last_record_is_not_taken_for_a_torn_one)
+{
+    struct history h;
+    struct conn *c;
+    history_record(&h);
+    uint64_t bytes = h.lsn[COMMITS + 1] - h.lsn[COMMITS];
+    for (uint64_t at = 0; at < bytes; at += DAX_LINE_BYTES) {
+        for (unsigned base = COMMITS - 1; base <= COMMITS; base++) {
+            history_restore(&h, base);
+            history_damage(&h, COMMITS, at + at / DAX_LINE_BYTES % DAX_LINE_BYTES);
+            history_refused(&h, DAX_CORRUPT, "is damaged: the log was whole up to");
+        }
+        unit_ok(open_skipping(&h, &c));
+        ck_assert_uint_eq(db_status(c).recovered_records, COMMITS - 1);
+        db_close(c);
+    }
+}
+END_TEST
+
+/* Seals are evidence only: none is needed where the records are whole. */
+START_TEST(test_damaged_or_missing_seals_cost_nothing)
+{
+    struct history h;
+    history_record(&h);
+    history_restore(&h, 0);
+    history_unseal(&h, 0);
+    history_check(&h, COMMITS, COMMITS);
+    for (unsigned k = 0; k < DAX_SEALS; k++) {
+        history_restore(&h, k % (COMMITS + 1));
+        unit_file_patch(db_sidecar(h.copy),
+                        h.twin_offset + offsetof(struct sidecar_twin, seal) +
+                            k * sizeof(struct seal) + k,
+                        "\xA5\x5A", 2);
+        history_check(&h, COMMITS, COMMITS);
+    }
+}
+END_TEST
+
+/* L6 goes on in recovery: what it is about to apply is sealed before. */
+START_TEST(test_a_record_that_recovery_applies_is_sealed_first)
+{
+    struct history h;
+    history_record(&h);
+    history_restore(&h, COMMITS - 1);
+    history_unseal(&h, 0);
+    uint64_t salt = 0;
+    struct conn *c = db_open(h.copy);
+    struct sidecar_twin *twin = c->store->sidecar.twin;
+    uint64_t newest = 0;
+    for (unsigned k = 0; k < DAX_SEALS; k++)
+        if (twin->seal[k].lsn > newest) {
+            newest = twin->seal[k].lsn;
+            salt = twin->seal[k].salt;
+        }
+    ck_assert_uint_eq(newest, h.lsn[COMMITS + 1]);
+    ck_assert_uint_eq(sidecar_sealed(&c->store->sidecar, salt), newest);
+    ck_assert_uint_eq(sidecar_sealed(&c->store->sidecar, salt + 1), 0);
+    db_close(c);
 }
 END_TEST
 
@@ -293,6 +371,7 @@ START_TEST(test_records_are_checked_beyond_their_hash)
     history_record(&h);
     /* Out of sequence: as good as torn at the end, damage in the middle. */
     history_restore(&h, COMMITS - 1);
+    history_unseal(&h, COMMITS);
     record_forge(&h, COMMITS, offsetof(struct record_header, txid), 1000);
     history_check(&h, COMMITS - 1, COMMITS - 1);
     history_restore(&h, 0);
@@ -376,13 +455,15 @@ static unsigned cursor_newer(struct history *h)
     return slot[1].seq > slot[0].seq;
 }
 
-static void cursor_damage(struct history *h, unsigned slot, size_t at)
+enum cursor_copy { IN_ROOT, IN_TWIN };
+
+static void cursor_damage(struct history *h, enum cursor_copy copy, unsigned slot, size_t at)
 {
     static const uint8_t bytes[] = {0xA5, 0x5A, 0x77};
-    unit_file_patch(db_sidecar(h->copy),
-                    h->root_offset + offsetof(struct sidecar_root, cursor) +
-                        slot * sizeof(struct cursor_slot) + at,
-                    bytes, sizeof bytes);
+    uint64_t first = copy == IN_ROOT ? h->root_offset + offsetof(struct sidecar_root, cursor)
+                                     : h->twin_offset + offsetof(struct sidecar_twin, cursor);
+    unit_file_patch(db_sidecar(h->copy), first + slot * sizeof(struct cursor_slot) + at, bytes,
+                    sizeof bytes);
 }
 
 START_TEST(test_a_torn_cursor_loses_to_the_one_before_it)
@@ -391,14 +472,57 @@ START_TEST(test_a_torn_cursor_loses_to_the_one_before_it)
     history_record(&h);
     for (size_t at = 0; at + 3 <= sizeof(struct cursor_slot); at += 5) {
         history_restore(&h, COMMITS);
-        cursor_damage(&h, cursor_newer(&h), at);
+        unsigned newer = cursor_newer(&h);
+        cursor_damage(&h, IN_ROOT, newer, at);
+        cursor_damage(&h, IN_TWIN, newer, at);
         /* The older one points before the first transaction. */
         history_check(&h, COMMITS, COMMITS + 1);
     }
     history_restore(&h, COMMITS);
-    cursor_damage(&h, 0, 9);
-    cursor_damage(&h, 1, 9);
-    history_refused(&h, DAX_CORRUPT, "both of its slots are damaged");
+    for (unsigned slot = 0; slot < 2; slot++) {
+        cursor_damage(&h, IN_ROOT, slot, 9);
+        cursor_damage(&h, IN_TWIN, slot, 9);
+    }
+    history_refused(&h, DAX_CORRUPT, "all copies of its slots are damaged");
+}
+END_TEST
+
+START_TEST(test_a_damaged_copy_of_the_cursor_costs_nothing)
+{
+    struct history h;
+    history_record(&h);
+    for (size_t at = 0; at + 3 <= sizeof(struct cursor_slot); at += 5)
+        for (unsigned copy = IN_ROOT; copy <= IN_TWIN; copy++) {
+            history_restore(&h, COMMITS);
+            cursor_damage(&h, copy, cursor_newer(&h), at);
+            history_check(&h, COMMITS, COMMITS);
+            history_restore(&h, COMMITS);
+            cursor_damage(&h, copy, !cursor_newer(&h), at);
+            history_check(&h, COMMITS, COMMITS);
+        }
+}
+END_TEST
+
+/* The slot before that of a recovery names records of an earlier life, which are whole and older than
+ * what has been stored since: taking it for the newest would replay them over that. */
+START_TEST(test_a_damaged_copy_of_the_cursor_does_not_bring_an_earlier_life_back)
+{
+    struct history h;
+    history_record(&h);
+    history_restore(&h, COMMITS);
+    const char *again = unit_path("again.db"), *origin = unit_path("origin.db");
+    struct conn *c = db_open(h.copy);
+    db_write(c, 0, PAGES, 77);
+    db_copy(h.copy, origin);
+    db_close(c);
+    for (unsigned copy = IN_ROOT; copy <= IN_TWIN; copy++) {
+        db_copy(origin, again);
+        snprintf(h.copy, sizeof h.copy, "%s", again);
+        cursor_damage(&h, copy, cursor_newer(&h), 9);
+        c = db_open(again);
+        db_check_all(c, PAGES, 77);
+        db_close(c);
+    }
 }
 END_TEST
 
@@ -496,12 +620,17 @@ int main(void)
     tcase_add_test(tc, test_a_torn_last_record_is_a_transaction_that_never_was);
     tcase_add_test(tc, test_a_killed_process_leaves_its_last_commit);
     tcase_add_test(tc, test_a_damaged_record_in_the_middle_is_refused_and_nothing_changes);
+    tcase_add_test(tc, test_a_damaged_last_record_is_not_taken_for_a_torn_one);
+    tcase_add_test(tc, test_damaged_or_missing_seals_cost_nothing);
+    tcase_add_test(tc, test_a_record_that_recovery_applies_is_sealed_first);
     tcase_add_test(tc, test_skipping_a_damaged_record_replays_all_others);
     tcase_add_test(tc, test_records_are_checked_beyond_their_hash);
     tcase_add_test(tc, test_a_truncated_database_is_refused);
     tcase_add_test(tc, test_the_sidecar_must_be_there_and_be_the_right_one);
     tcase_add_test(tc, test_reading_alone_does_not_recover);
     tcase_add_test(tc, test_a_torn_cursor_loses_to_the_one_before_it);
+    tcase_add_test(tc, test_a_damaged_copy_of_the_cursor_costs_nothing);
+    tcase_add_test(tc, test_a_damaged_copy_of_the_cursor_does_not_bring_an_earlier_life_back);
     tcase_add_test(tc, test_a_transaction_in_scratch_is_durable_with_its_record);
     tcase_add_test(tc, test_a_damaged_page_list_is_refused_and_nothing_changes);
     return db_main(tc, "recovery");

@@ -353,6 +353,9 @@ START_TEST(test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage
     bad.version = DAX_SIDECAR_VERSION + 1;
     patch_root(path, at, &bad);
     unit_fails(sidecar_open(path, &s, &err), DAX_CANT_OPEN, "newer daxlite");
+    bad.version = DAX_SIDECAR_VERSION - 1;
+    patch_root(path, at, &bad);
+    unit_fails(sidecar_open(path, &s, &err), DAX_CANT_OPEN, "older daxlite");
 
     static const struct {
         uint64_t offset, bytes; /* differences */
@@ -370,6 +373,14 @@ START_TEST(test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage
     bad.ring_bytes = 0;
     patch_root(path, at, &bad);
     unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, "ring");
+    const uint64_t twins[] = {good.twin_offset + 1, good.twin_offset - 64, BYTES - 4032, BYTES,
+                              UINT64_MAX - 63, 0};
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
+        bad = good;
+        bad.twin_offset = twins[i];
+        patch_root(path, at, &bad);
+        unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, "twin");
+    }
     patch_root(path, at, &good);
     unit_ok(sidecar_open(path, &s, &err));
     sidecar_close(&s);
@@ -453,6 +464,7 @@ START_TEST(test_an_unused_cursor_is_corrupt_and_slots_alternate)
         unit_ok(sidecar_cursor_read(&s, &got, &err));
         ck_assert_int_eq(memcmp(&got, &c, sizeof c), 0);
         ck_assert_int_eq(memcmp(&other, &s.root->cursor[i % 2], sizeof other), 0);
+        ck_assert_int_eq(memcmp(s.root->cursor, s.twin->cursor, sizeof s.root->cursor), 0);
         ck_assert_uint_eq(p.points[PERSIST_P4_CURSOR], i);
         if (i % 3 == 0) {
             sidecar_close(&s);
@@ -477,26 +489,36 @@ START_TEST(test_a_torn_slot_loses_to_the_other)
     }
     struct cursor_slot *newest = &s.root->cursor[1], saved = *newest;
     ck_assert_uint_eq(newest->seq, 2);
+    struct cursor_slot *twin = &s.twin->cursor[1];
     for (unsigned bit = 0; bit < sizeof *newest * 8; bit++) {
-        ((uint8_t *)newest)[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        unit_ok(sidecar_cursor_read(&s, &got, &err));
-        ck_assert_uint_eq(got.seq, 1);
-        *newest = saved;
+        for (unsigned copies = 1; copies <= 3; copies++) { /* bit 0: the root's, bit 1: the twin's */
+            ((uint8_t *)newest)[bit / 8] ^= (uint8_t)((copies & 1) << bit % 8);
+            ((uint8_t *)twin)[bit / 8] ^= (uint8_t)((copies >> 1) << bit % 8);
+            unit_ok(sidecar_cursor_read(&s, &got, &err));
+            ck_assert_uint_eq(got.seq, copies == 3 ? 1 : 2);
+            *newest = *twin = saved;
+        }
     }
     /* 8-byte words of a new slot over the old one, any subset: one of the two neighbours. */
     struct cursor_slot c = {.lsn = 999 * 64, .txid = 3, .salt = 3};
     struct cursor_slot *target = &s.root->cursor[0], before = *target;
     unit_ok(sidecar_cursor_write(&s, &p, &c, &err));
     struct cursor_slot after = *target;
-    for (unsigned mask = 0; mask < 256; mask++) {
-        for (unsigned w = 0; w < 8; w++)
-            ((uint64_t *)target)[w] = ((uint64_t *)(mask & 1u << w ? &after : &before))[w];
+    for (unsigned mask = 0; mask < 1u << 16; mask++) { /* in both copies at once */
+        for (unsigned w = 0; w < 8; w++) {
+            ((uint64_t *)target)[w] = ((uint64_t *)(mask >> w & 1 ? &after : &before))[w];
+            ((uint64_t *)&s.twin->cursor[0])[w] =
+                ((uint64_t *)(mask >> (w + 8) & 1 ? &after : &before))[w];
+        }
         unit_ok(sidecar_cursor_read(&s, &got, &err));
-        bool whole = memcmp(target, &after, sizeof after) == 0;
+        bool whole = memcmp(target, &after, sizeof after) == 0 ||
+                     memcmp(&s.twin->cursor[0], &after, sizeof after) == 0;
         ck_assert_uint_eq(got.seq, whole ? 3 : 2);
     }
-    s.root->cursor[0].hash++;
-    s.root->cursor[1].hash++;
+    for (unsigned i = 0; i < 2; i++) {
+        s.root->cursor[i].hash++;
+        s.twin->cursor[i].hash++;
+    }
     unit_fails(sidecar_cursor_read(&s, &got, &err), DAX_CORRUPT, "damaged");
     sidecar_close(&s);
 }
@@ -538,6 +560,44 @@ START_TEST(test_a_failed_sync_leaves_the_older_slot_and_spares_it_again)
 }
 END_TEST
 
+START_TEST(test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_one_before_it)
+{
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    make(path, &s);
+    persist_init(&p, PERSIST_VOLATILE, -1);
+    ck_assert_uint_eq(sidecar_sealed(&s, 5), 0);
+    for (uint64_t i = 1; i <= 3 * DAX_SEALS; i++) {
+        uint64_t before = sidecar_sealed(&s, 5);
+        struct sidecar_twin twin = *s.twin;
+        unit_ok(sidecar_seal(&s, &p, 5, i * 128, &err));
+        ck_assert_uint_eq(p.points[PERSIST_P7_SEAL], i);
+        ck_assert_uint_eq(sidecar_sealed(&s, 5), i * 128);
+        ck_assert_uint_eq(sidecar_sealed(&s, 6), 0);
+        unsigned line = 0;
+        while (memcmp(&twin.seal[line], &s.twin->seal[line], sizeof twin.seal[line]) == 0)
+            line++;
+        struct seal after = s.twin->seal[line];
+        for (unsigned mask = 0; mask < 255; mask++) {
+            for (unsigned w = 0; w < 8; w++)
+                ((uint64_t *)&s.twin->seal[line])[w] =
+                    ((uint64_t *)(mask >> w & 1 ? &after : &twin.seal[line]))[w];
+            uint64_t got = sidecar_sealed(&s, 5);
+            ck_assert(got == before || (got == i * 128 && memcmp(&s.twin->seal[line], &after,
+                                                                 sizeof after) == 0));
+        }
+        s.twin->seal[line] = after;
+        if (i % 7 == 0) { /* the newest one's line is not the next */
+            sidecar_close(&s);
+            unit_ok(sidecar_open(path, &s, &err));
+        }
+    }
+    sidecar_close(&s);
+}
+END_TEST
+
 START_TEST(test_close_is_safe_on_what_was_never_open)
 {
     struct sidecar s = {0};
@@ -571,6 +631,7 @@ int main(void)
     tcase_add_test(tc, test_an_unused_cursor_is_corrupt_and_slots_alternate);
     tcase_add_test(tc, test_a_torn_slot_loses_to_the_other);
     tcase_add_test(tc, test_a_failed_sync_leaves_the_older_slot_and_spares_it_again);
+    tcase_add_test(tc, test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_one_before_it);
     tcase_add_test(tc, test_close_is_safe_on_what_was_never_open);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
