@@ -130,6 +130,11 @@ static void conn_tidy(struct conn *c)
         return;
     if (snapshot_oldest(&s->region) < c->snapshot)
         return;
+    /* In msync mode the newest versions wait in frames for a checkpoint (log.h, L6). A reader of the
+     * newest state has kept nothing else. */
+    if (s->persist.mode == PERSIST_MSYNC &&
+        atomic_load_explicit(&s->region.header->last_committed, memory_order_relaxed) == c->snapshot)
+        return;
     atomic_store(&s->region.header->tidy_wanted, 1);
     if (writer_trylock(&s->region, c->slot))
         conn_unlock_writer(c);

@@ -326,6 +326,58 @@ START_TEST(test_base_is_stored_to_only_behind_the_durable_record)
 }
 END_TEST
 
+/* L6 without a seal per commit: what is not sealed stays in frames, whoever tidies. */
+START_TEST(test_in_msync_mode_base_waits_for_the_checkpoint_that_seals)
+{
+    struct dax_options o = db_options();
+    o.persist = MEDIUM_MSYNC;
+    path = unit_path("app.db");
+    unit_ok(conn_open(path, &o, &writer, &err));
+    store = writer->store;
+    db_write(writer, 0, PAGES, 1);
+    db_checkpoint(writer, CHECKPOINT_FULL);
+    struct conn *reader;
+    unit_ok(conn_open(path, &o, &reader, &err));
+    ops_install();
+
+    db_write(writer, 1, 4, 2);
+    ck_assert_uint_eq(count_of(EVENT_SYNC_LOG, 0, event_count), 1);
+    ck_assert_uint_eq(count_of(EVENT_SEAL, 0, event_count), 0);
+    ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, event_count), 0);
+
+    /* A reader of the newest state has nothing to tidy when it ends. */
+    unsigned before = event_count;
+    unit_ok(conn_begin_read(reader, &err));
+    db_check_range(reader, 1, 4, 2);
+    conn_end_read(reader);
+    ck_assert_uint_eq(event_count, before);
+
+    /* One of an older state has; only the record of pages 1 to 3 has one behind it by then. */
+    unit_ok(conn_begin_read(reader, &err));
+    db_write(writer, 7, 9, 3);
+    ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, event_count), 0);
+    conn_end_read(reader);
+    static uint8_t page[DAX_PAGE_BYTES];
+    for (uint64_t i = 1; i < 9; i++) {
+        memcpy(page, base_at(&store->base, i * DB_PAGE), DB_PAGE);
+        ck_assert_uint_eq(db_version(page, i), i < 4 ? 2 : 1);
+    }
+    ck_assert_uint_eq(count_of(EVENT_SEAL, 0, event_count), 0);
+
+    before = event_count;
+    db_checkpoint(writer, CHECKPOINT_FULL);
+    ck_assert_int_eq(events[before], EVENT_SEAL);
+    ck_assert_int_eq(events[before + 1], EVENT_SYNC_LOG);
+    ck_assert_uint_ge(count_of(EVENT_OLD_PAGE, before + 2, event_count), 2);
+    unit_ok(conn_begin_read(reader, &err));
+    db_check_range(reader, 7, 9, 3);
+    conn_end_read(reader);
+    store->persist.ops = real_ops;
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
 START_TEST(test_direct_pages_are_durable_before_the_record_that_names_their_size)
 {
     commit_open();
@@ -510,6 +562,7 @@ int main(void)
     tcase_add_test(tc, test_transactions_follow_each_other_under_one_lock);
     tcase_add_test(tc, test_calls_out_of_order_are_refused_and_change_nothing);
     tcase_add_test(tc, test_base_is_stored_to_only_behind_the_durable_record);
+    tcase_add_test(tc, test_in_msync_mode_base_waits_for_the_checkpoint_that_seals);
     tcase_add_test(tc, test_direct_pages_are_durable_before_the_record_that_names_their_size);
     tcase_add_test(tc, test_a_reader_that_begins_within_a_commit_sees_all_of_it_or_nothing);
     tcase_add_test(tc, test_an_error_before_the_record_leaves_the_transaction_as_it_was);

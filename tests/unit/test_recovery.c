@@ -276,6 +276,44 @@ START_TEST(test_a_damaged_last_record_is_not_taken_for_a_torn_one)
 }
 END_TEST
 
+/* What the cursor names is sealed: nothing else says that the pinned page has a newer version. */
+START_TEST(test_a_damaged_relog_record_is_not_taken_for_the_end_of_the_log)
+{
+    struct history h;
+    struct dax_options o = db_options();
+    struct conn *writer, *reader;
+    o.persist = _i ? MEDIUM_MSYNC : MEDIUM_AUTO;
+    snprintf(h.path, sizeof h.path, "%s", unit_path("app.db"));
+    snprintf(h.copy, sizeof h.copy, "%s", unit_path("copy.db"));
+    unit_ok(conn_open(h.path, &o, &writer, &err));
+    db_write(writer, 0, PAGES, 1);
+    db_checkpoint(writer, CHECKPOINT_FULL);
+    unit_ok(conn_open(h.path, &o, &reader, &err));
+    unit_ok(conn_begin_read(reader, &err));
+    uint8_t *pin = db_pin(reader, 3);
+    db_write(writer, 3, 5, 2);
+    ck_assert_uint_eq(db_checkpoint(writer, CHECKPOINT_PASSIVE).pages_relogged, 1);
+    const struct sidecar *sidecar = &writer->store->sidecar;
+    h.ring_offset = (uint64_t)(sidecar->ring - (uint8_t *)sidecar->pool);
+    h.ring_bytes = sidecar->ring_bytes;
+    h.lsn[0] = db_status(writer).lsn_cursor;
+    ck_assert_uint_lt(h.lsn[0], db_status(writer).lsn_tail);
+    db_copy(h.path, h.copy);
+    db_unpin(reader, 3, pin);
+    conn_end_read(reader);
+    db_close(reader);
+    db_close(writer);
+    history_damage(&h, 0, 90);
+    history_refused(&h, DAX_CORRUPT, "is damaged: the log was whole up to");
+    history_damage(&h, 0, 90);
+    unit_ok(conn_open(h.copy, &o, &writer, &err));
+    unit_ok(conn_begin_read(writer, &err));
+    db_check_range(writer, 3, 5, 2);
+    conn_end_read(writer);
+    db_close(writer);
+}
+END_TEST
+
 /* Seals are evidence only: none is needed where the records are whole. */
 START_TEST(test_damaged_or_missing_seals_cost_nothing)
 {
@@ -621,6 +659,7 @@ int main(void)
     tcase_add_test(tc, test_a_killed_process_leaves_its_last_commit);
     tcase_add_test(tc, test_a_damaged_record_in_the_middle_is_refused_and_nothing_changes);
     tcase_add_test(tc, test_a_damaged_last_record_is_not_taken_for_a_torn_one);
+    tcase_add_loop_test(tc, test_a_damaged_relog_record_is_not_taken_for_the_end_of_the_log, 0, 2);
     tcase_add_test(tc, test_damaged_or_missing_seals_cost_nothing);
     tcase_add_test(tc, test_a_record_that_recovery_applies_is_sealed_first);
     tcase_add_test(tc, test_skipping_a_damaged_record_replays_all_others);
