@@ -209,5 +209,7 @@ int main(int argc, char **argv)
     test_say(
         "%u kills (%u while opening, %u while closing), %u children finished first, %u commits",
         t.kills, t.in_recovery, t.in_close, t.finished, t.commits);
+    test_say("figure: processes killed: %u", t.kills);
+    test_say("figure: commits acknowledged before a kill: %u", t.commits);
     return test_finish();
 }
