@@ -1,0 +1,57 @@
+/* walk.h: all the states in which a crash could leave what a trace did.
+ */
+#ifndef DAX_CRASH_WALK_H
+#define DAX_CRASH_WALK_H
+
+#include "hooks.h"
+#include "trace.h"
+
+/* What recovery must find: the state after `acked` transactions, or the one after it if it was in
+ * flight. */
+struct requirement {
+    const struct trace *trace;
+    size_t acked;
+    bool in_flight;
+};
+
+struct walk_options {
+    uint64_t exhaustive; /* all subsets where there are at most so many */
+    uint64_t samples;    /* drawn ones at each operation besides */
+    uint64_t slow_every; /* so many new states: one is copied, opened for real, queried by SQL */
+    uint64_t deep_every; /* so many new states: crashes during and after its recovery, too */
+    uint64_t seed;
+    uint64_t states_max; /* of a walk; 0: no limit */
+    bool progress;
+    /* Only this state; SIZE_MAX: all. [1]: of the walk within the check of [0]. */
+    size_t only_op[2], only_state[2];
+};
+
+struct walk_counts {
+    uint64_t generated; /* subsets, many of which give the same image */
+    uint64_t images;    /* distinct ones */
+    uint64_t checks;    /* distinct pairs of image and requirement */
+    uint64_t deep;      /* distinct images of crashes during or after a recovery */
+    uint64_t deep_runs; /* recoveries that were recorded */
+    uint64_t slow;      /* states opened by SQLite with nothing cached */
+    uint64_t points;    /* operations at which states were made */
+};
+
+struct walk_context {
+    const char *workload;
+    struct walk_options options;
+    struct walk_counts counts;
+    char violation[4096]; /* "": none */
+    /* For the table: where it was found. */
+    size_t violation_op;
+    char violation_what[512];
+};
+extern struct walk_context walk;
+
+/* Walk t over the image as it is now (which it leaves as it was); depth 0 or 1. false: a violation,
+ * described in walk.violation. */
+bool walk_run(const struct trace *t, unsigned depth);
+
+/* Forget which states have been seen. */
+void walk_reset(void);
+
+#endif

@@ -1,0 +1,388 @@
+/* workload.c: small programs that make the engine take each of its ways to persistent memory.
+ *
+ * Each is SQL through the VFS, with engine calls where SQL has no words (pins, a crash in between).
+ * tx() is one transaction: it notes when it may be on the medium and when it has to be, and what
+ * the database is afterwards. After each, base and log are compared with what readers see (L1).
+ */
+#include "workload.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "engine/conn.h"
+#include "engine/mark.h"
+#include "vfs/vfs.h"
+
+static sqlite3 *db;
+static uint64_t seed;
+
+/* --- words for workloads ---------------------------------------------------------------------------- */
+
+static void must_exec(sqlite3 *on, const char *sql)
+{
+    char *message = NULL;
+    hooks_must(sqlite3_exec(on, sql, NULL, NULL, &message) == SQLITE_OK, "%s: %s", sql, message);
+}
+
+static void open_db(void)
+{
+    char uri[IMAGE_PATH + 64];
+    snprintf(uri, sizeof uri, "file:%s?vfs=dax&dax_log_size=8m&dax_private_size=256k",
+             image.path[FILE_BASE]);
+    hooks_must(sqlite3_open_v2(uri, &db,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
+                               NULL) == SQLITE_OK,
+               "open: %s", sqlite3_errmsg(db));
+}
+
+static void close_db(void)
+{
+    hooks_must(sqlite3_close(db) == SQLITE_OK, "close");
+    db = NULL;
+}
+
+/* The process is gone, what it stored is not. */
+static void kill_db(void)
+{
+    struct conn *c = vfs_conn_of(db, "main");
+    atomic_store(&c->store->failed, 2);
+    close_db();
+}
+
+static void note_golden(struct conn *c)
+{
+    struct dax_err err;
+    char what[256];
+    uint64_t size = 0;
+    hooks_must(conn_begin_read(c, &err) == DAX_OK, "%s", err.text);
+    size = conn_size(c);
+    uint8_t *bytes = malloc(size + 1);
+    hooks_must(!size || conn_read(c, bytes, size, 0, &err) == DAX_OK, "%s", err.text);
+    conn_end_read(c);
+    if (hooks.record)
+        trace_add_golden(hooks.record, bytes, size);
+    free(bytes);
+    hooks_must(hooks.drop != DROP_NONE || check_store(c->store, what, sizeof what), "%s", what);
+}
+
+static void note(enum op_kind kind)
+{
+    if (hooks.record)
+        trace_add(hooks.record, kind, FILE_BASE, hooks.record->golden_count, 0, NULL);
+}
+
+static void tx(const char *fmt, ...)
+{
+    char sql[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(sql, sizeof sql, fmt, ap);
+    va_end(ap);
+    note(OP_BEGIN);
+    must_exec(db, sql);
+    note(OP_ACK);
+    note_golden(vfs_conn_of(db, "main"));
+}
+
+static void checkpoint(const char *mode)
+{
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA wal_checkpoint(%s)", mode);
+    must_exec(db, sql);
+}
+
+/* Another connection that holds pages from `first` on; the caller drops it before the close. */
+struct pinned {
+    struct conn *conn;
+    uint64_t first;
+    unsigned count;
+    void *at[DAX_SLOT_PINS_SHARED];
+};
+
+static struct pinned pin_pages(uint64_t first, unsigned count)
+{
+    struct dax_options o = dax_options_default();
+    struct dax_err err;
+    struct pinned p = {.first = first, .count = count};
+    hooks_must(conn_open(image.path[FILE_BASE], &o, &p.conn, &err) == DAX_OK &&
+                   conn_begin_read(p.conn, &err) == DAX_OK,
+               "%s", err.text);
+    for (unsigned i = 0; i < count; i++)
+        hooks_must(conn_pin(p.conn, (first + i) * DAX_PAGE_BYTES, DAX_PAGE_BYTES, &p.at[i], &err) ==
+                           DAX_OK &&
+                       p.at[i],
+                   "pin");
+    return p;
+}
+
+static void unpin(struct pinned *p)
+{
+    for (unsigned i = 0; i < p->count; i++)
+        conn_unpin(p->conn, (p->first + i) * DAX_PAGE_BYTES, p->at[i]);
+    conn_end_read(p->conn);
+    hooks_must(conn_close(p->conn, NULL) == DAX_OK, "close");
+}
+
+/* --- workloads ---------------------------------------------------------------------------------------- */
+
+#define ROWS(n) "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<" #n ") "
+
+static void run_single(void)
+{
+    open_db();
+    tx("INSERT INTO t VALUES(1,'first %llu')", (unsigned long long)seed);
+    tx("UPDATE t SET v='second' WHERE k=1");
+    tx("INSERT INTO t VALUES(2,'third')");
+    tx("DELETE FROM t WHERE k=1");
+    close_db();
+}
+
+static void run_multi(void)
+{
+    open_db();
+    tx("INSERT INTO t " ROWS(40) "SELECT i, 'row '||i||' %llu'||hex(zeroblob(60)) FROM n",
+       (unsigned long long)seed);
+    tx("UPDATE t SET v='x'||v WHERE k%%5=0");
+    tx("BEGIN; CREATE INDEX iv ON t(v); DELETE FROM t WHERE k<10; COMMIT");
+    tx("UPDATE t SET v=substr(v,2)||k");
+    close_db();
+}
+
+static void run_create(void)
+{
+    open_db();
+    tx("CREATE TABLE t(k INTEGER PRIMARY KEY, v)");
+    tx("INSERT INTO t VALUES(1,'%llu')", (unsigned long long)seed);
+    close_db();
+}
+
+static void run_grow(void)
+{
+    open_db();
+    tx("INSERT INTO t VALUES(1000, zeroblob(30000))");
+    tx("INSERT INTO t VALUES(1001, 'small')");
+    tx("INSERT INTO t VALUES(1002, zeroblob(9000))");
+    checkpoint("PASSIVE");
+    tx("UPDATE t SET v='y' WHERE k=1001");
+    close_db();
+}
+
+static void run_shrink(void)
+{
+    open_db();
+    tx("UPDATE t SET v='before' WHERE k=1");
+    tx("DELETE FROM t WHERE k>1");
+    tx("PRAGMA incremental_vacuum");
+    checkpoint("TRUNCATE");
+    tx("INSERT INTO t VALUES(2, zeroblob(20000))");
+    tx("DELETE FROM t WHERE k=2");
+    tx("VACUUM");
+    tx("INSERT INTO t VALUES(3, zeroblob(9000))");
+    close_db();
+}
+
+static void run_big(void)
+{
+    open_db();
+    tx("UPDATE t SET v='other '||v");
+    tx("UPDATE t SET v='one' WHERE k=1");
+    tx("BEGIN; UPDATE t SET v=v||'!'; INSERT INTO t SELECT k+1000, v FROM t WHERE k<200; COMMIT");
+    tx("UPDATE t SET v='two' WHERE k=2");
+    close_db();
+}
+
+static void run_pinned(void)
+{
+    open_db();
+    tx("UPDATE t SET v='a' WHERE k=1");
+    struct pinned reader = pin_pages(1, 3);
+    tx("UPDATE t SET v='bb' WHERE k%%3=0");
+    checkpoint("PASSIVE");
+    tx("UPDATE t SET v='ccc' WHERE k%%4=0");
+    checkpoint("FULL");
+    tx("UPDATE t SET v='dddd' WHERE k=5");
+    unpin(&reader);
+    checkpoint("PASSIVE");
+    tx("UPDATE t SET v='eeeee' WHERE k=6");
+    close_db();
+}
+
+static void run_wrap(void)
+{
+    open_db();
+    for (int i = 0; i < 24; i++)
+        tx("UPDATE t SET v='turn %d %llu' WHERE k%%7=%d", i, (unsigned long long)seed, i % 7);
+    struct pinned reader = pin_pages(1, 2);
+    for (int i = 0; i < 12; i++)
+        tx("UPDATE t SET v='held %d' WHERE k%%7=%d", i, i % 7);
+    unpin(&reader);
+    for (int i = 0; i < 12; i++)
+        tx("UPDATE t SET v='free %d' WHERE k%%7=%d", i, i % 7);
+    close_db();
+}
+
+static void run_lives(void)
+{
+    for (int life = 0; life < 3; life++) {
+        open_db();
+        tx("INSERT INTO t VALUES(%d, 'life')", life * 10 + 1000);
+        tx("UPDATE t SET v='changed' WHERE k=%d", life * 10 + 1000);
+        close_db();
+    }
+}
+
+static void run_again(void)
+{
+    open_db();
+    tx("INSERT INTO t VALUES(1000, 'before the crash')");
+    tx("UPDATE t SET v='still before it' WHERE k=1");
+    kill_db();
+    open_db();
+    tx("UPDATE t SET v='after it' WHERE k=2");
+    kill_db();
+    open_db();
+    tx("INSERT INTO t VALUES(1001, zeroblob(9000))");
+    kill_db();
+    open_db();
+    close_db();
+}
+
+/* A database of no bytes: the mark goes with its page. */
+static void run_empty(void)
+{
+    struct dax_options o = dax_options_default();
+    struct dax_err err;
+    struct conn *c;
+    uint8_t page[DAX_PAGE_BYTES] = "SQLite format 3";
+    o.log_bytes = DAX_LOG_BYTES_MIN;
+    page[DAX_HEADER_WRITE_VERSION] = page[DAX_HEADER_READ_VERSION] = 1;
+    for (int life = 0; life < 2; life++) {
+        hooks_must(conn_open(image.path[FILE_BASE], &o, &c, &err) == DAX_OK, "%s", err.text);
+        for (int step = 0; step < 4; step++) {
+            note(OP_BEGIN);
+            hooks_must(conn_begin_read(c, &err) == DAX_OK && conn_begin_write(c, &err) == DAX_OK, "%s",
+                       err.text);
+            page[200]++;
+            dax_rc rc = step % 2 ? conn_truncate(c, 0, &err)
+                                 : conn_write(c, page, sizeof page, 0, &err);
+            hooks_must(rc == DAX_OK && conn_commit(c, &err) == DAX_OK, "%s", err.text);
+            conn_end_write(c);
+            conn_end_read(c);
+            note(OP_ACK);
+            note_golden(c);
+        }
+        hooks_must(conn_close(c, &err) == DAX_OK, "%s", err.text);
+    }
+}
+
+#define TABLE "CREATE TABLE t(k INTEGER PRIMARY KEY, v);"
+
+const struct workload workloads[] = {
+    {"single", "one row at a time", 65536, TABLE, true, false, false, 1, run_single},
+    {"multi", "many pages in a transaction", 65536, TABLE, true, false, false, 1, run_multi},
+    {"create", "no file at first", 65536, NULL, false, false, false, 1, run_create},
+    {"adopt", "a plain file, no sidecar", 65536,
+     TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", false, false, false, 1, run_lives},
+    {"lives", "a plain file and an earlier life's sidecar; three lives", 65536,
+     "PRAGMA journal_mode=WAL;" TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", true, false, false, 1,
+     run_lives},
+    {"lost", "the sidecar of a database that is gone", 65536, TABLE, true, true, false, 1, run_create},
+    {"grow", "new pages, across a step of the file's growth", 65536,
+     TABLE "INSERT INTO t VALUES(0, zeroblob(2060000));", true, false, false, 4, run_grow},
+    {"shrink", "vacuum, incremental vacuum, the file is cut", 65536,
+     "PRAGMA auto_vacuum=INCREMENTAL;" TABLE
+     "INSERT INTO t VALUES(1,'x'),(2, zeroblob(2200000)),(3,'z');",
+     true, false, false, 4, run_shrink},
+    {"big", "transactions through scratch", 65536,
+     TABLE ROWS(400) "INSERT INTO t SELECT i, i||hex(zeroblob(400)) FROM n;", true, false, false, 4,
+     run_big},
+    {"big_listed", "the same with the list of pages in scratch", 4096,
+     TABLE ROWS(400) "INSERT INTO t SELECT i, i||hex(zeroblob(400)) FROM n;", true, false, false, 4,
+     run_big},
+    {"pinned", "checkpoints with pinned pages, relogged", 262144,
+     TABLE ROWS(60) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
+     run_pinned},
+    {"pinned_listed", "the same, relogged through scratch", 8192,
+     TABLE ROWS(60) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 2,
+     run_pinned},
+    {"wrap", "the ring goes round", 8192,
+     TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
+     run_wrap},
+    {"again", "crash, recover, go on, crash", 65536,
+     TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", true, false, false, 1, run_again},
+    {"empty", "a database of no bytes", 65536, NULL, false, false, true, 1, run_empty},
+    {"ring", "one row at a time, all of the pool's ring", 0, TABLE, true, false, false, 8, run_single},
+};
+const size_t workload_count = sizeof workloads / sizeof *workloads;
+
+/* --- recording ---------------------------------------------------------------------------------------- */
+
+/* A life that is over: it leaves a sidecar. */
+static void workload_earlier_life(void)
+{
+    struct trace *t = hooks.record;
+    int drop = hooks.drop;
+    hooks.record = NULL;
+    hooks.drop = DROP_NONE;
+    open_db();
+    must_exec(db, "CREATE TABLE earlier(x); INSERT INTO earlier VALUES(1); DROP TABLE earlier");
+    close_db();
+    hooks.drop = drop;
+    hooks.record = t;
+}
+
+static void workload_prepare(const struct workload *w)
+{
+    static const char *const suffixes[] = {"", "-dax", "-dax-new"};
+    char path[IMAGE_PATH + 16];
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        snprintf(path, sizeof path, "%s%s", image.path[FILE_BASE], suffixes[i]);
+        unlink(path);
+    }
+    if (w->prepare) {
+        sqlite3 *stock;
+        hooks_must(sqlite3_open_v2(image.path[FILE_BASE], &stock,
+                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "unix") == SQLITE_OK,
+                   "stock open");
+        must_exec(stock, w->prepare);
+        hooks_must(sqlite3_close(stock) == SQLITE_OK, "stock close");
+    }
+    if (w->earlier_life)
+        workload_earlier_life();
+    if (w->lost)
+        unlink(image.path[FILE_BASE]);
+}
+
+void workload_record(const struct workload *w, uint64_t use_seed, struct trace *out,
+                     struct image_copy *before)
+{
+    seed = use_seed;
+    hooks.random = seed * UINT64_C(0x9E3779B97F4A7C15) + 12345;
+    hooks.ring_bytes_max = w->ring_bytes;
+    workload_prepare(w);
+    image_save(before);
+
+    /* Transaction 0: what the file says, as SQLite sees it. */
+    uint64_t size = before->size[FILE_BASE];
+    const uint8_t *bytes = before->bytes[FILE_BASE];
+    struct mark plain = {0, 1, 1};
+    uint8_t *shown = calloc(1, size + DAX_PAGE_BYTES);
+    if (size) {
+        memcpy(shown, bytes, size);
+        plain.write_version = bytes[DAX_HEADER_WRITE_VERSION];
+        plain.read_version = bytes[DAX_HEADER_READ_VERSION];
+        mark_hide(shown, 0, size, &plain);
+    }
+    trace_add_golden(out, shown, size);
+    free(shown);
+    check_setup.versions[0] = plain.write_version;
+    check_setup.versions[1] = plain.read_version;
+
+    hooks.record = out;
+    w->run();
+    hooks.record = NULL;
+}
