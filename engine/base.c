@@ -618,6 +618,25 @@ uint64_t base_end(const struct base *b)
     return fstat(b->fd, &st) == 0 ? (uint64_t)st.st_size : b->file_bytes;
 }
 
+int base_sync_directory(const char *path)
+{
+    char *dir = strdup(path);
+    if (!dir)
+        return ENOMEM;
+    char *slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir ? 1 : 0] = '\0';
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e = fd < 0 ? errno : 0;
+    /* EINVAL: the file system has nothing to sync in a directory. */
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
+        e = errno;
+    if (fd >= 0)
+        close(fd);
+    free(dir);
+    return e;
+}
+
 dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struct dax_err *err)
 {
     DAX_ASSERT(b->file_bytes == 0);
@@ -631,7 +650,16 @@ dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struc
         return base_space_error(b, "the first page", 0, DAX_PAGE_BYTES, e, err);
     }
     b->file_bytes = b->filled_bytes = DAX_PAGE_BYTES;
-    return base_sync_size(b, err);
+    dax_rc rc = base_sync_size(b, err);
+    /* The file may be new: what is committed to one without a name is lost. */
+    int e = rc == DAX_OK && b->persist->mode != PERSIST_VOLATILE ? base_sync_directory(b->path) : 0;
+    if (e != 0)
+        rc = dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the directory of \"%s\"", b->path);
+    if (rc != DAX_OK) {
+        (void)base_truncate(b, 0);
+        b->file_bytes = b->filled_bytes = 0;
+    }
+    return rc;
 }
 
 dax_rc base_scratch_drop(struct base *b, struct dax_err *err)
@@ -639,8 +667,7 @@ dax_rc base_scratch_drop(struct base *b, struct dax_err *err)
     return b->scratch_start == 0 ? base_drop_leftover(b, err) : base_cut(b, b->file_bytes, err);
 }
 
-dax_rc base_open_with(struct base *b, const char *path, int fd, bool read_only,
-                      struct dax_err *err)
+dax_rc base_open_with(struct base *b, const char *path, int fd, bool read_only, struct dax_err *err)
 {
     memset(b, 0, sizeof *b);
     b->fd = -1;

@@ -89,7 +89,11 @@ int base_allocate(int fd, uint64_t from, uint64_t to);
 /* End of the file as it is on the file system, scratch of a crash included. */
 uint64_t base_end(const struct base *b);
 
-/* Give an empty file its first page, at once: whoever looks finds no file content or all of it. */
+/* Make the directory entry of `path` durable. 0 or an errno. */
+int base_sync_directory(const char *path);
+
+/* Give an empty file its first page, at once: whoever looks finds no file content or all of it. Page,
+ * size and the file's name are durable on return except in volatile mode. */
 DAX_CHECKED dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES],
                                    struct dax_err *err);
 
