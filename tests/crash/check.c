@@ -386,7 +386,11 @@ bool check_record(const struct requirement *r, struct trace *out)
     bool good = check_session(r, out, what, sizeof what);
     hooks.record = NULL;
     hooks.undo = false;
-    if (!good)
-        snprintf(walk.violation, sizeof walk.violation, "a recovery that is recorded: %s\n", what);
+    if (!good) {
+        snprintf(walk.violation, sizeof walk.violation,
+                 "workload %s, seed %llu: a recovery, recorded: %s\n", walk.workload,
+                 (unsigned long long)walk.options.seed, what);
+        snprintf(walk.violation_what, sizeof walk.violation_what, "%s", what);
+    }
     return good;
 }

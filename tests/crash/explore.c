@@ -1,8 +1,8 @@
 /* explore.c: the program: runs workloads, explores the states in which a crash could leave them, and
  * says what it found.
  *
- *   crash_explore [--workload NAME|all] [--rules fence|msync|both] [--seed N] [--exhaustive N]
- *                 [--samples N] [--slow N] [--deep N] [--states N] [--only OP.STATE[/OP.STATE]]
+ *   crash_explore [--workload NAME|all] [--rules fence|msync|both] [--seed N] [--seeds N]
+ *                 [--exhaustive N] [--samples N] [--slow N] [--deep N] [--states N] [--only OP.STATE[/OP.STATE]]
  *                 [--drop POINT] [--expect-violation] [--row] [--progress] [--list]
  *
  * It would catch: an acknowledged transaction that a power failure takes back, a transaction that
@@ -23,6 +23,7 @@
 struct settings {
     const char *workload;
     bool rules[2];
+    uint64_t seeds;
     bool expect, row, list;
     struct walk_options options;
 };
@@ -96,8 +97,9 @@ static bool run_workload(const struct workload *w, const struct settings *s)
     walk.options.samples = (walk.options.samples + w->part - 1) / w->part;
     walk.options.exhaustive /= w->part;
     workload_record(w, s->options.seed, &t, &before);
-    bool good = w->no_sql || hooks.drop != DROP_NONE ||
-                check_goldens(&t, walk.violation, sizeof walk.violation);
+    bool good = !*walk.violation;
+    if (good && !w->no_sql && hooks.drop == DROP_NONE)
+        good = check_goldens(&t, walk.violation, sizeof walk.violation);
     good = good && explore(&t, &before);
     const struct walk_counts *c = &walk.counts;
     if (!s->row)
@@ -110,9 +112,8 @@ static bool run_workload(const struct workload *w, const struct settings *s)
     if (!good && !s->row)
         printf("%s\n", walk.violation);
     if (!good && s->row)
-        printf("%s | %s | %zu of %zu | %s\n", w->name,
-               hooks.rules == RULES_FENCE ? "cache-line" : "msync", walk.violation_op, t.count,
-               walk.violation_what);
+        printf("%s | %s | %s | %s\n", w->name, hooks.rules == RULES_FENCE ? "cache-line" : "msync",
+               walk.violation_where, walk.violation_what);
     fflush(stdout);
     totals_add(&totals[hooks.rules], c);
     trace_free(&t);
@@ -155,7 +156,7 @@ static void parse(int argc, char **argv, struct settings *s)
         {"exhaustive", 1, NULL, 'e'}, {"samples", 1, NULL, 'n'}, {"slow", 1, NULL, 'l'},
         {"deep", 1, NULL, 'd'},       {"states", 1, NULL, 'm'},  {"only", 1, NULL, 'o'},
         {"drop", 1, NULL, 'x'},       {"expect-violation", 0, NULL, 'v'},
-        {"row", 0, NULL, 't'},        {"progress", 0, NULL, 'p'}, {"list", 0, NULL, 'q'},
+        {"row", 0, NULL, 't'},        {"seeds", 1, NULL, 'c'},        {"progress", 0, NULL, 'p'}, {"list", 0, NULL, 'q'},
         {NULL, 0, NULL, 0}};
     struct walk_options *o = &s->options;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -167,6 +168,7 @@ static void parse(int argc, char **argv, struct settings *s)
             s->rules[RULES_MSYNC] = strcmp(optarg, "fence") != 0;
             break;
         case 's': o->seed = n; break;
+        case 'c': s->seeds = n; break;
         case 'e': o->exhaustive = n; break;
         case 'n': o->samples = n; break;
         case 'l': o->slow_every = n; break;
@@ -206,10 +208,30 @@ static void print_figures(void)
            (unsigned long long)(totals[0].points + totals[1].points));
 }
 
+/* Stops at the first violation. */
+static bool run_all(struct settings *s, bool *any_out)
+{
+    uint64_t first = s->options.seed;
+    for (uint64_t seed = first; seed < first + s->seeds; seed++)
+        for (int rules = 0; rules < 2; rules++)
+            for (size_t i = 0; i < workload_count; i++) {
+                if (!s->rules[rules] ||
+                    (strcmp(s->workload, "all") != 0 && strcmp(s->workload, workloads[i].name) != 0))
+                    continue;
+                *any_out = true;
+                hooks.rules = (enum rules)rules;
+                s->options.seed = seed;
+                if (!run_workload(&workloads[i], s))
+                    return false;
+            }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     const char *env = getenv("DAX_TEST_SEED");
     struct settings s = {.workload = "all",
+                         .seeds = 1,
                          .rules = {true, true},
                          .options = {.exhaustive = 1024,
                                      .samples = 64,
@@ -227,16 +249,7 @@ int main(int argc, char **argv)
     dax_log_set(quiet);
     if (!s.row)
         printf("seed %llu\n", (unsigned long long)s.options.seed);
-    bool good = true, any = false;
-    for (int rules = 0; rules < 2; rules++)
-        for (size_t i = 0; (good || !s.expect) && i < workload_count; i++) {
-            if (!s.rules[rules] ||
-                (strcmp(s.workload, "all") != 0 && strcmp(s.workload, workloads[i].name) != 0))
-                continue;
-            hooks.rules = (enum rules)rules;
-            any = true;
-            good &= run_workload(&workloads[i], &s);
-        }
+    bool any = false, good = run_all(&s, &any);
     if (!any)
         usage();
     if (!s.row && !s.expect)

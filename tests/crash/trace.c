@@ -21,8 +21,10 @@ struct op *trace_add(struct trace *t, enum op_kind kind, enum image_file file, u
         t->bytes = realloc(t->bytes, t->space);
     }
     hooks_must(t->ops && (t->bytes || !stored), "no memory");
+    const struct op *last = t->count ? &t->ops[t->count - 1] : NULL;
+    size_t number = last ? last->number + (last->kind != OP_POOL) : 0;
     struct op *op = &t->ops[t->count++];
-    *op = (struct op){kind, file, -1, offset, len, t->used};
+    *op = (struct op){kind, file, -1, offset, len, t->used, number};
     if (stored)
         memcpy(t->bytes + t->used, bytes, stored);
     t->used += stored;

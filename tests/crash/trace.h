@@ -26,6 +26,7 @@ struct op {
     int tag;
     uint64_t offset, len;
     size_t at; /* in bytes */
+    size_t number; /* for people: libpmemobj's own stores, as many as it likes, are not counted */
 };
 
 /* The database as SQLite sees it, after a transaction. */

@@ -61,50 +61,56 @@ static bool seen_add(struct seen *s, uint64_t key)
 
 void walk_reset(void)
 {
-    struct seen *all[] = {&seen_images, &seen_checks, &seen_deep};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        free(all[i]->keys);
-        *all[i] = (struct seen){0};
-    }
+    free(seen_checks.keys);
+    seen_checks = (struct seen){0};
     walk.counts = (struct walk_counts){0};
-    walk.violation[0] = 0;
+    walk.violation[0] = walk.violation_where[0] = walk.violation_what[0] = 0;
 }
 
 /* --- one state -------------------------------------------------------------------------------------- */
 
+/* Number of the operation before which the crash is. */
+static size_t walk_number(const struct trace *t, size_t op)
+{
+    return op < t->count ? t->ops[op].number : t->count ? t->ops[t->count - 1].number + 1 : 0;
+}
+
 static void walk_report(struct arrive *a, const struct requirement *r, size_t op, size_t state,
                         unsigned depth, const char *what)
 {
-    static size_t outer_op, outer_state;
     char name[64], where[128];
-    size_t n = sizeof walk.violation, at = strlen(walk.violation);
+    size_t n = sizeof walk.violation, at, number = walk_number(r->trace, op);
+    const char *rules = hooks.rules == RULES_FENCE ? "fence" : "msync";
+    const char *drop = hooks.drop >= 0 ? hooks_drop_name(hooks.drop) : "";
     const struct op *o = op < r->trace->count ? &r->trace->ops[op] : NULL;
-    if (depth == 0)
-        snprintf(where, sizeof where, "%zu.%zu", op, state);
-    else
-        snprintf(where, sizeof where, "%zu.%zu/%zu.%zu", walk.options.only_op[0],
-                 walk.options.only_state[0], op, state);
-    (void)outer_op;
-    (void)outer_state;
-    at += (size_t)snprintf(
-        walk.violation + at, n - at,
-        "workload %s, %s rules, seed %llu%s%s: a crash before operation %zu (%s)%s\n"
-        "  %s\n"
-        "  transactions acknowledged: %zu%s\n",
-        walk.workload, hooks.rules == RULES_FENCE ? "cache-line" : "msync",
-        (unsigned long long)walk.options.seed, hooks.drop >= 0 ? ", without " : "",
-        hooks.drop >= 0 ? hooks_drop_name(hooks.drop) : "", op,
-        o ? trace_op_name(o, name, sizeof name) : "the end",
-        depth ? ", counted from the recovery after an earlier crash" : "", what, r->acked,
-        r->in_flight ? ", one more in flight" : "");
+    const struct walk_options *w = &walk.options;
+    if (depth == 0) {
+        snprintf(where, sizeof where, "%zu.%zu", number, state);
+        snprintf(walk.violation_where, sizeof walk.violation_where, "%zu", number);
+    } else {
+        snprintf(where, sizeof where, "%zu.%zu/%zu.%zu", w->only_op[0], w->only_state[0], number,
+                 state);
+        snprintf(walk.violation_where, sizeof walk.violation_where, "%zu, then %zu of its recovery",
+                 w->only_op[0], number);
+    }
+    snprintf(walk.violation_what, sizeof walk.violation_what, "%s", what);
+    at = (size_t)snprintf(walk.violation, n,
+                          "workload %s, %s rules, seed %llu%s%s: a crash before operation %s (%s)\n"
+                          "  %s\n"
+                          "  transactions acknowledged: %zu%s\n",
+                          walk.workload, rules, (unsigned long long)w->seed,
+                          *drop ? ", without " : "", drop, walk.violation_where,
+                          o ? trace_op_name(o, name, sizeof name) : "the end", what, r->acked,
+                          r->in_flight ? ", one more in flight" : "");
     if (at < n)
         at += arrive_describe(a, walk.violation + at, n - at);
     if (at < n)
         snprintf(walk.violation + at, n - at,
-                 "  repeat: crash_explore --workload %s --rules %s --seed %llu%s%s --only %s\n",
-                 walk.workload, hooks.rules == RULES_FENCE ? "fence" : "msync",
-                 (unsigned long long)walk.options.seed, hooks.drop >= 0 ? " --drop " : "",
-                 hooks.drop >= 0 ? hooks_drop_name(hooks.drop) : "", where);
+                 "  repeat: crash_explore --workload %s --rules %s --seed %llu --exhaustive %llu "
+                 "--samples %llu%s%s --only %s\n",
+                 walk.workload, rules, (unsigned long long)w->seed,
+                 (unsigned long long)w->exhaustive, (unsigned long long)w->samples,
+                 *drop ? " --drop " : "", drop, where);
 }
 
 static uint64_t walk_key(const struct requirement *r)
@@ -123,7 +129,7 @@ static bool walk_deep(const struct requirement *r, size_t op, size_t state)
     image_undo(&mark);
     if (good) {
         size_t only_op = walk.options.only_op[0], only_state = walk.options.only_state[0];
-        walk.options.only_op[0] = op;
+        walk.options.only_op[0] = walk_number(r->trace, op);
         walk.options.only_state[0] = state;
         good = walk_run(&t, 1);
         walk.options.only_op[0] = only_op;
@@ -144,7 +150,7 @@ static bool walk_check(struct arrive *a, const struct requirement *r, size_t op,
 {
     char what[512] = "";
     bool only = walk.options.only_op[depth] != SIZE_MAX;
-    if (only && (walk.options.only_op[depth] != op || walk.options.only_state[depth] != state))
+    if (only && walk.options.only_state[depth] != state)
         return true;
     walk.counts.generated++;
     if (depth == 0)
@@ -160,8 +166,6 @@ static bool walk_check(struct arrive *a, const struct requirement *r, size_t op,
     image_undo(&mark);
     if (!good) {
         walk_report(a, r, op, state, depth, what);
-        walk.violation_op = op;
-        snprintf(walk.violation_what, sizeof walk.violation_what, "%s", what);
         return false;
     }
     bool deep = depth == 0 && check_in_place() &&
@@ -188,7 +192,7 @@ static bool walk_point(struct arrive *a, const struct requirement *r, size_t op,
 {
     struct arrive_plan plan;
     struct walk_options *o = &walk.options;
-    if (o->only_op[depth] != SIZE_MAX && o->only_op[depth] != op)
+    if (o->only_op[depth] != SIZE_MAX && o->only_op[depth] != walk_number(r->trace, op))
         return true;
     uint64_t exhaustive = depth ? 64 : o->exhaustive, samples = depth ? 4 : o->samples;
     arrive_plan(a, &plan, exhaustive, samples, o->seed * UINT64_C(0x9E3779B97F4A7C15) + op * 131);
@@ -208,7 +212,7 @@ static bool walk_point(struct arrive *a, const struct requirement *r, size_t op,
 
 static bool walk_is_point(enum op_kind kind)
 {
-    return kind >= OP_NAME;
+    return kind >= OP_NAME && !(kind == OP_FENCE && hooks.rules == RULES_MSYNC);
 }
 
 bool walk_run(const struct trace *t, unsigned depth)

@@ -23,7 +23,7 @@ struct walk_options {
     uint64_t states_max; /* of a walk; 0: no limit */
     bool progress;
     /* Only this state; SIZE_MAX: all. [1]: of the walk within the check of [0]. */
-    size_t only_op[2], only_state[2];
+    size_t only_op[2], only_state[2]; /* op: its number */
 };
 
 struct walk_counts {
@@ -41,8 +41,8 @@ struct walk_context {
     struct walk_options options;
     struct walk_counts counts;
     char violation[4096]; /* "": none */
-    /* For the table: where it was found. */
-    size_t violation_op;
+    /* The same in short. */
+    char violation_where[128];
     char violation_what[512];
 };
 extern struct walk_context walk;
@@ -51,7 +51,7 @@ extern struct walk_context walk;
  * described in walk.violation. */
 bool walk_run(const struct trace *t, unsigned depth);
 
-/* Forget which states have been seen. */
+/* Begin a run: nothing counted, no violation. Images seen in earlier runs are not counted again. */
 void walk_reset(void);
 
 #endif

@@ -66,7 +66,13 @@ static void note_golden(struct conn *c)
     if (hooks.record)
         trace_add_golden(hooks.record, bytes, size);
     free(bytes);
-    hooks_must(hooks.drop != DROP_NONE || check_store(c->store, what, sizeof what), "%s", what);
+    if (!*walk.violation && !check_store(c->store, what, sizeof what)) {
+        snprintf(walk.violation, sizeof walk.violation,
+                 "workload %s, seed %llu: after transaction %zu, without a crash: %s\n", walk.workload,
+                 (unsigned long long)seed, hooks.record ? hooks.record->golden_count - 1 : 0, what);
+        snprintf(walk.violation_what, sizeof walk.violation_what, "%s", what);
+        snprintf(walk.violation_where, sizeof walk.violation_where, "none: no crash is needed");
+    }
 }
 
 static void note(enum op_kind kind)
@@ -125,6 +131,7 @@ static void unpin(struct pinned *p)
         conn_unpin(p->conn, (p->first + i) * DAX_PAGE_BYTES, p->at[i]);
     conn_end_read(p->conn);
     hooks_must(conn_close(p->conn, NULL) == DAX_OK, "close");
+    p->conn = NULL;
 }
 
 /* --- workloads ---------------------------------------------------------------------------------------- */
@@ -279,6 +286,64 @@ static void run_empty(void)
     }
 }
 
+/* --- anything, by the seed ---------------------------------------------------------------------- */
+
+static uint64_t random_state;
+
+static unsigned below(unsigned n)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(random_state >> 33) % n;
+}
+
+static void random_tx(void)
+{
+    unsigned k = below(40);
+    switch (below(9)) {
+    case 0: tx("INSERT OR REPLACE INTO t VALUES(%u, 'new %u')", k, below(1000)); break;
+    case 1: tx("INSERT OR REPLACE INTO t VALUES(%u, zeroblob(%u))", k, below(30000)); break;
+    case 2: tx("UPDATE t SET v='u%u' WHERE k=%u", below(1000), k); break;
+    case 3: tx("UPDATE t SET v=hex(k)||'%u' WHERE k%%%u=0", below(1000), 1 + below(5)); break;
+    case 4: tx("DELETE FROM t WHERE k>%u", 10 + k / 2); break;
+    case 5: tx("PRAGMA incremental_vacuum(%u)", 1 + below(8)); break;
+    case 6: tx("BEGIN; UPDATE t SET v=v||'!' WHERE k<%u; DELETE FROM t WHERE k=%u; COMMIT", k, k); break;
+    case 7: tx("INSERT OR IGNORE INTO t SELECT k+%u, v FROM t WHERE k<8", k + 8); break;
+    default: tx("BEGIN; UPDATE t SET v='gone'; ROLLBACK; UPDATE t SET v='stays' WHERE k=%u", k); break;
+    }
+}
+
+static void run_random(void)
+{
+    static const char *const modes[] = {"PASSIVE", "FULL", "TRUNCATE"};
+    struct pinned reader = {0};
+    random_state = seed * 77 + 5;
+    open_db();
+    for (unsigned i = 0, steps = 12 + below(12); i < steps; i++) {
+        unsigned what = below(16);
+        if (what < 10) {
+            random_tx();
+        } else if (what < 12) {
+            checkpoint(modes[below(3)]);
+        } else if (what < 14) {
+            if (reader.conn)
+                unpin(&reader);
+            else
+                reader = pin_pages(1, below(3));
+        } else if (!reader.conn) {
+            if (below(2))
+                kill_db();
+            else
+                close_db();
+            open_db();
+        }
+        if (below(3) == 0 && reader.conn)
+            unpin(&reader);
+    }
+    if (reader.conn)
+        unpin(&reader);
+    close_db();
+}
+
 #define TABLE "CREATE TABLE t(k INTEGER PRIMARY KEY, v);"
 
 const struct workload workloads[] = {
@@ -315,6 +380,10 @@ const struct workload workloads[] = {
     {"again", "crash, recover, go on, crash", 65536,
      TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", true, false, false, 1, run_again},
     {"empty", "a database of no bytes", 65536, NULL, false, false, true, 1, run_empty},
+    {"random", "anything, by the seed", 16384,
+     "PRAGMA auto_vacuum=INCREMENTAL;" TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(150)) "
+     "FROM n;",
+     true, false, false, 2, run_random},
     {"ring", "one row at a time, all of the pool's ring", 0, TABLE, true, false, false, 8, run_single},
 };
 const size_t workload_count = sizeof workloads / sizeof *workloads;
