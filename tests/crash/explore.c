@@ -3,7 +3,9 @@
  *
  *   crash_explore [--workload NAME|all] [--rules fence|msync|both] [--seed N] [--seeds N]
  *                 [--exhaustive N] [--samples N] [--slow N] [--deep N] [--states N] [--only OP.STATE[/OP.STATE]]
- *                 [--drop POINT] [--expect-violation] [--row] [--progress] [--list]
+ *                 [--drop POINT] [--expect-violation] [--row] [--progress]
+ *   crash_explore --list | --points
+ *   (--trace: also print what each workload does to persistence)
  *
  * It would catch: an acknowledged transaction that a power failure takes back, a transaction that
  * is there in part, a file that recovery or stock SQLite refuses afterwards, a recovery that a second
@@ -24,7 +26,7 @@ struct settings {
     const char *workload;
     bool rules[2];
     uint64_t seeds;
-    bool expect, row, list;
+    bool expect, row, list, points, trace;
     struct walk_options options;
 };
 
@@ -84,6 +86,27 @@ static bool explore(const struct trace *t, const struct image_copy *before)
     return good;
 }
 
+/* States between transactions that are no good, before any crash. */
+static bool check_goldens_of(const struct trace *t)
+{
+    if (check_goldens(t, walk.violation_what, sizeof walk.violation_what))
+        return true;
+    snprintf(walk.violation, sizeof walk.violation, "workload %s, seed %llu: %s", walk.workload,
+             (unsigned long long)walk.options.seed, walk.violation_what);
+    snprintf(walk.violation_where, sizeof walk.violation_where, "none: no crash is needed");
+    return false;
+}
+
+static void print_trace(const struct trace *t)
+{
+    char name[64];
+    for (size_t i = 0; i < t->count; i++)
+        if (t->ops[i].kind != OP_POOL)
+            printf("%6zu %-24s %s %#llx + %llu\n", t->ops[i].number,
+                   trace_op_name(&t->ops[i], name, sizeof name), trace_file_name(t->ops[i].file),
+                   (unsigned long long)t->ops[i].offset, (unsigned long long)t->ops[i].len);
+}
+
 static bool run_workload(const struct workload *w, const struct settings *s)
 {
     struct trace t = {0};
@@ -97,9 +120,11 @@ static bool run_workload(const struct workload *w, const struct settings *s)
     walk.options.samples = (walk.options.samples + w->part - 1) / w->part;
     walk.options.exhaustive /= w->part;
     workload_record(w, s->options.seed, &t, &before);
+    if (s->trace)
+        print_trace(&t);
     bool good = !*walk.violation;
     if (good && !w->no_sql && hooks.drop == DROP_NONE)
-        good = check_goldens(&t, walk.violation, sizeof walk.violation);
+        good = check_goldens_of(&t);
     good = good && explore(&t, &before);
     const struct walk_counts *c = &walk.counts;
     if (!s->row)
@@ -157,6 +182,7 @@ static void parse(int argc, char **argv, struct settings *s)
         {"deep", 1, NULL, 'd'},       {"states", 1, NULL, 'm'},  {"only", 1, NULL, 'o'},
         {"drop", 1, NULL, 'x'},       {"expect-violation", 0, NULL, 'v'},
         {"row", 0, NULL, 't'},        {"seeds", 1, NULL, 'c'},        {"progress", 0, NULL, 'p'}, {"list", 0, NULL, 'q'},
+        {"points", 0, NULL, 'z'},     {"trace", 0, NULL, 'y'},
         {NULL, 0, NULL, 0}};
     struct walk_options *o = &s->options;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -180,6 +206,8 @@ static void parse(int argc, char **argv, struct settings *s)
         case 't': s->row = true; break;
         case 'p': o->progress = true; break;
         case 'q': s->list = true; break;
+        case 'y': s->trace = true; break;
+        case 'z': s->points = true; break;
         default: usage();
         }
     }
@@ -242,7 +270,9 @@ int main(int argc, char **argv)
     parse(argc, argv, &s);
     for (size_t i = 0; s.list && i < workload_count; i++)
         printf("%-14s %s\n", workloads[i].name, workloads[i].what);
-    if (s.list)
+    for (int drop = 0; s.points && drop < DROPS; drop++)
+        printf("%s\n", hooks_drop_name(drop));
+    if (s.list || s.points)
         return 0;
     image_make_directory();
     hooks_must(register_all(false) == 0, "registering the VFS");

@@ -134,6 +134,18 @@ static void unpin(struct pinned *p)
     p->conn = NULL;
 }
 
+/* A reader ends while the transaction runs: its pages have versions when it commits. */
+static void tx_that_outlives(struct pinned *reader, const char *sql)
+{
+    note(OP_BEGIN);
+    must_exec(db, "BEGIN IMMEDIATE");
+    must_exec(db, sql);
+    unpin(reader);
+    must_exec(db, "COMMIT");
+    note(OP_ACK);
+    note_golden(vfs_conn_of(db, "main"));
+}
+
 /* --- workloads ---------------------------------------------------------------------------------------- */
 
 #define ROWS(n) "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<" #n ") "
@@ -197,6 +209,7 @@ static void run_big(void)
     open_db();
     tx("UPDATE t SET v='other '||v");
     tx("UPDATE t SET v='one' WHERE k=1");
+    tx("UPDATE t SET v=replace(v,'0','1')"); /* no new page: scratch alone */
     tx("BEGIN; UPDATE t SET v=v||'!'; INSERT INTO t SELECT k+1000, v FROM t WHERE k<200; COMMIT");
     tx("UPDATE t SET v='two' WHERE k=2");
     close_db();
@@ -206,15 +219,20 @@ static void run_pinned(void)
 {
     open_db();
     tx("UPDATE t SET v='a' WHERE k=1");
-    struct pinned reader = pin_pages(1, 3);
-    tx("UPDATE t SET v='bb' WHERE k%%3=0");
+    struct pinned reader = pin_pages(1, 2), other = pin_pages(3, 1);
+    tx("UPDATE t SET v='bb'||v WHERE k%%3=0");
     checkpoint("PASSIVE");
-    tx("UPDATE t SET v='ccc' WHERE k%%4=0");
-    checkpoint("FULL");
-    tx("UPDATE t SET v='dddd' WHERE k=5");
+    unpin(&other);
+    tx("UPDATE t SET v='ccc' WHERE k=5");
+    checkpoint("FULL"); /* relogs fewer pages than before */
+    tx("UPDATE t SET v='dddd'||v WHERE k%%4=0");
+    checkpoint("RESTART");
     unpin(&reader);
     checkpoint("PASSIVE");
     tx("UPDATE t SET v='eeeee' WHERE k=6");
+    reader = pin_pages(1, 3);
+    tx("UPDATE t SET v='ffffff' WHERE k=7");
+    tx_that_outlives(&reader, "UPDATE t SET v='ggggggg' WHERE k=8");
     close_db();
 }
 
