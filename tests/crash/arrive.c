@@ -9,7 +9,13 @@
 #define SECTOR 512u
 #define FULL UINT64_MAX
 
-enum meta { META_BASE_SIZE, META_SIDE_SIZE, META_NAMES, METAS, META_NO };
+enum meta {
+    META_BASE_SIZE,
+    META_SIDE_SIZE,
+    META_NAMES,
+    METAS,
+    META_NO
+};
 
 struct item {
     size_t op;
@@ -70,8 +76,8 @@ static struct item *arrive_add(struct arrive *a, size_t op)
     }
     const struct op *o = &a->trace->ops[op];
     struct item *i = &a->items[a->count++];
-    *i = (struct item){.op = op, .at = o->at, .offset = o->offset, .file = (uint8_t)o->file,
-                       .meta = META_NO};
+    *i = (struct item){
+        .op = op, .at = o->at, .offset = o->offset, .file = (uint8_t)o->file, .meta = META_NO};
     return i;
 }
 
@@ -437,12 +443,12 @@ size_t arrive_describe(const struct arrive *a, char *buf, size_t bytes)
             n += (size_t)snprintf(buf + n, bytes - n, "  ... %zu pieces in all\n", a->free_count);
             break;
         }
-        n += (size_t)snprintf(buf + n, bytes - n, "  %s %#llx + %u, stored by operation %zu: %s",
-                              trace_file_name(i->file), (unsigned long long)i->offset, i->len,
-                              i->op,
-                              mask == words ? "arrived\n"
-                              : mask == 0   ? "not arrived\n"
-                                            : "in part: ");
+        n +=
+            (size_t)snprintf(buf + n, bytes - n, "  %s %#llx + %u, stored by operation %zu: %s",
+                             trace_file_name(i->file), (unsigned long long)i->offset, i->len, i->op,
+                             mask == words ? "arrived\n"
+                             : mask == 0   ? "not arrived\n"
+                                           : "in part: ");
         if (mask && mask != words && n < bytes)
             n += (size_t)snprintf(buf + n, bytes - n, "words %#llx\n", (unsigned long long)mask);
     }

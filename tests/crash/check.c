@@ -99,20 +99,21 @@ bool check_content(const struct requirement *r, const uint8_t *got, uint64_t siz
     }
     for (size_t k = 0; k < t->golden_count; k++)
         if (k < r->acked && check_same(got, size, &t->goldens[k]))
-            return check_bad(what, bytes,
-                             "transaction %zu was acknowledged and is lost: the state is that after "
-                             "transaction %zu",
-                             r->acked, k);
+            return check_bad(
+                what, bytes,
+                "transaction %zu was acknowledged and is lost: the state is that after "
+                "transaction %zu",
+                r->acked, k);
     uint64_t at = 0;
     while (at < size && at < want->size && got[at] == want->bytes[at])
         at++;
-    return check_bad(what, bytes,
-                     "the database is a mixture: %llu bytes (expected %llu%s), the first difference "
-                     "from transaction %zu at byte %llu of page %llu",
-                     (unsigned long long)size, (unsigned long long)want->size,
-                     r->in_flight ? ", or the transaction in flight" : "", r->acked,
-                     (unsigned long long)(at % DAX_PAGE_BYTES),
-                     (unsigned long long)(at / DAX_PAGE_BYTES));
+    return check_bad(
+        what, bytes,
+        "the database is a mixture: %llu bytes (expected %llu%s), the first difference "
+        "from transaction %zu at byte %llu of page %llu",
+        (unsigned long long)size, (unsigned long long)want->size,
+        r->in_flight ? ", or the transaction in flight" : "", r->acked,
+        (unsigned long long)(at % DAX_PAGE_BYTES), (unsigned long long)(at / DAX_PAGE_BYTES));
 }
 
 /* --- invariants ------------------------------------------------------------------------------------ */
@@ -150,7 +151,8 @@ static void check_replay(struct store *s, uint8_t *copy, uint64_t pages)
         memcpy(&d, b + sizeof h + i * sizeof d, sizeof d);
         lines_total += (uint64_t)__builtin_popcountll(d.bitmap);
     }
-    const uint8_t *lines = b + (uint64_t)h.length_lines * DAX_LINE_BYTES - lines_total * DAX_LINE_BYTES;
+    const uint8_t *lines =
+        b + (uint64_t)h.length_lines * DAX_LINE_BYTES - lines_total * DAX_LINE_BYTES;
     for (uint32_t i = 0; i < h.page_count; i++) {
         struct record_page d;
         memcpy(&d, b + sizeof h + i * sizeof d, sizeof d);

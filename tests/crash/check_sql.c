@@ -63,16 +63,15 @@ static bool sql_content(const struct requirement *r, sqlite3 *db, char *what, si
     return good;
 }
 
-static bool sql_through_vfs(const struct requirement *r, const char *path, char *what,
-                            size_t bytes)
+static bool sql_through_vfs(const struct requirement *r, const char *path, char *what, size_t bytes)
 {
     char uri[IMAGE_PATH + 64];
     sqlite3 *db = NULL;
     snprintf(uri, sizeof uri, "file:%s?vfs=dax&dax_log_size=8m", path);
     int rc = sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
                              NULL);
-    bool good = rc == SQLITE_OK ||
-                sql_bad(what, bytes, "SQLite cannot open it: %s", sqlite3_errmsg(db));
+    bool good =
+        rc == SQLITE_OK || sql_bad(what, bytes, "SQLite cannot open it: %s", sqlite3_errmsg(db));
     good = good && sql_content(r, db, what, bytes) &&
            sql_expect(db, "PRAGMA integrity_check", "ok", "through the VFS", what, bytes) &&
            sql_expect(db, "CREATE TABLE crash_probe(x)", "", "through the VFS", what, bytes) &&
@@ -141,8 +140,10 @@ static bool sql_golden(const struct golden *g, char *what, size_t bytes)
     hooks_must(fd >= 0 && pwrite(fd, g->bytes, g->size, 0) == (ssize_t)g->size, "write %s", path);
     hooks_real_close(fd);
     bool good = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "unix") == SQLITE_OK &&
-                sql_expect(db, "PRAGMA integrity_check", "ok", "stock SQLite on a state between "
-                           "transactions", what, bytes);
+                sql_expect(db, "PRAGMA integrity_check", "ok",
+                           "stock SQLite on a state between "
+                           "transactions",
+                           what, bytes);
     sqlite3_close(db);
     unlink(path);
     return good;

@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "vfs/vfs.h"
 #include "walk.h"
 #include "workload.h"
-#include "vfs/vfs.h"
 
 struct settings {
     const char *workload;
@@ -128,7 +128,8 @@ static bool run_workload(const struct workload *w, const struct settings *s)
     good = good && explore(&t, &before);
     const struct walk_counts *c = &walk.counts;
     if (!s->row)
-        printf("%-14s %-5s %5zu operations, %2zu transactions: %7llu states (%llu made), %6llu after a "
+        printf("%-14s %-5s %5zu operations, %2zu transactions: %7llu states (%llu made), %6llu "
+               "after a "
                "second crash (%llu recoveries), %4llu copies, %.1f s\n",
                w->name, hooks.rules == RULES_FENCE ? "fence" : "msync", t.count, t.golden_count - 1,
                (unsigned long long)c->images, (unsigned long long)c->generated,
@@ -176,14 +177,24 @@ static void parse_drop(const char *text)
 
 static void parse(int argc, char **argv, struct settings *s)
 {
-    static const struct option names[] = {
-        {"workload", 1, NULL, 'w'},   {"rules", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},
-        {"exhaustive", 1, NULL, 'e'}, {"samples", 1, NULL, 'n'}, {"slow", 1, NULL, 'l'},
-        {"deep", 1, NULL, 'd'},       {"states", 1, NULL, 'm'},  {"only", 1, NULL, 'o'},
-        {"drop", 1, NULL, 'x'},       {"expect-violation", 0, NULL, 'v'},
-        {"row", 0, NULL, 't'},        {"seeds", 1, NULL, 'c'},        {"progress", 0, NULL, 'p'}, {"list", 0, NULL, 'q'},
-        {"points", 0, NULL, 'z'},     {"trace", 0, NULL, 'y'},
-        {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"workload", 1, NULL, 'w'},
+                                          {"rules", 1, NULL, 'r'},
+                                          {"seed", 1, NULL, 's'},
+                                          {"exhaustive", 1, NULL, 'e'},
+                                          {"samples", 1, NULL, 'n'},
+                                          {"slow", 1, NULL, 'l'},
+                                          {"deep", 1, NULL, 'd'},
+                                          {"states", 1, NULL, 'm'},
+                                          {"only", 1, NULL, 'o'},
+                                          {"drop", 1, NULL, 'x'},
+                                          {"expect-violation", 0, NULL, 'v'},
+                                          {"row", 0, NULL, 't'},
+                                          {"seeds", 1, NULL, 'c'},
+                                          {"progress", 0, NULL, 'p'},
+                                          {"list", 0, NULL, 'q'},
+                                          {"points", 0, NULL, 'z'},
+                                          {"trace", 0, NULL, 'y'},
+                                          {NULL, 0, NULL, 0}};
     struct walk_options *o = &s->options;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         uint64_t n = optarg ? strtoull(optarg, NULL, 10) : 0;
@@ -243,8 +254,8 @@ static bool run_all(struct settings *s, bool *any_out)
     for (uint64_t seed = first; seed < first + s->seeds; seed++)
         for (int rules = 0; rules < 2; rules++)
             for (size_t i = 0; i < workload_count; i++) {
-                if (!s->rules[rules] ||
-                    (strcmp(s->workload, "all") != 0 && strcmp(s->workload, workloads[i].name) != 0))
+                if (!s->rules[rules] || (strcmp(s->workload, "all") != 0 &&
+                                         strcmp(s->workload, workloads[i].name) != 0))
                     continue;
                 *any_out = true;
                 hooks.rules = (enum rules)rules;

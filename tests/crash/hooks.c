@@ -28,12 +28,17 @@
 
 #define FDS 1024
 
-enum fd_role { FD_OTHER, FD_BASE, FD_SIDE, FD_DIR };
+enum fd_role {
+    FD_OTHER,
+    FD_BASE,
+    FD_SIDE,
+    FD_DIR
+};
 
 struct hooks hooks = {.drop = DROP_NONE};
 
 static uint8_t fd_roles[FDS];
-static int current_tag = -1; /* point that is being passed */
+static int current_tag = -1;  /* point that is being passed */
 static int current_mark = -1; /* DROP_MARK_..., while the mark is being changed */
 
 int __real_open(const char *path, int flags, ...);
@@ -57,8 +62,8 @@ dax_rc __real_mark_set(struct persist *p, uint8_t *header, const struct mark *m,
 dax_rc __real_mark_sweep(struct persist *p, uint8_t *header, struct dax_err *err);
 dax_rc __real_mark_clear(struct persist *p, uint8_t *header, const struct mark *m,
                          struct dax_err *err);
-dax_rc __real_medium_detect(int fd, const char *path, enum medium_choice choice,
-                            struct medium *out, struct dax_err *err);
+dax_rc __real_medium_detect(int fd, const char *path, enum medium_choice choice, struct medium *out,
+                            struct dax_err *err);
 dax_rc __real_base_map(struct base *b, bool map_sync, uint64_t map_bytes_min, struct dax_err *err);
 dax_rc __real_sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
                              struct sidecar *out, struct dax_err *err);
@@ -77,12 +82,11 @@ void hooks_real_close(int fd)
 const char *hooks_drop_name(int drop)
 {
     static char tag[16];
-    static const char *const names[] = {
-        [DROP_MARK_SET_FENCE - PERSIST_TAGS] = "mark-set-fence",
-        [DROP_MARK_WIPE_FENCE - PERSIST_TAGS] = "mark-wipe-fence",
-        [DROP_BASE_SIZE - PERSIST_TAGS] = "base-size",
-        [DROP_SIDE_CONTENT - PERSIST_TAGS] = "sidecar-content",
-        [DROP_DIRECTORY - PERSIST_TAGS] = "directory"};
+    static const char *const names[] = {[DROP_MARK_SET_FENCE - PERSIST_TAGS] = "mark-set-fence",
+                                        [DROP_MARK_WIPE_FENCE - PERSIST_TAGS] = "mark-wipe-fence",
+                                        [DROP_BASE_SIZE - PERSIST_TAGS] = "base-size",
+                                        [DROP_SIDE_CONTENT - PERSIST_TAGS] = "sidecar-content",
+                                        [DROP_DIRECTORY - PERSIST_TAGS] = "directory"};
     if (drop >= PERSIST_TAGS)
         return names[drop - PERSIST_TAGS];
     snprintf(tag, sizeof tag, "P%d", drop + 1);
@@ -251,8 +255,8 @@ dax_rc __wrap_mark_sweep(struct persist *p, uint8_t *header, struct dax_err *err
 
 /* --- modes and sizes ------------------------------------------------------------------------------- */
 
-dax_rc __wrap_medium_detect(int fd, const char *path, enum medium_choice choice,
-                            struct medium *out, struct dax_err *err)
+dax_rc __wrap_medium_detect(int fd, const char *path, enum medium_choice choice, struct medium *out,
+                            struct dax_err *err)
 {
     dax_rc rc = __real_medium_detect(fd, path, choice, out, err);
     if (rc == DAX_OK)
@@ -492,7 +496,7 @@ int __wrap_fsync(int fd)
         hooks_record_pool(fd);
         hooks_pool_recorded = true;
     }
-    return hooks_fsync(fd, role == FD_BASE  ? DROP_BASE_SIZE
+    return hooks_fsync(fd, role == FD_BASE   ? DROP_BASE_SIZE
                            : role == FD_SIDE ? DROP_SIDE_CONTENT
                                              : DROP_DIRECTORY);
 }

@@ -25,7 +25,10 @@
         }                                                                                          \
     } while (0)
 
-enum rules { RULES_FENCE, RULES_MSYNC };
+enum rules {
+    RULES_FENCE,
+    RULES_MSYNC
+};
 
 /* What can be left out. Below PERSIST_TAGS: an ordering point. */
 enum drop {
@@ -45,11 +48,11 @@ struct hooks {
     bool undo;            /* the image notes what changes */
     bool pool_cached;     /* opening the image's pool gives `pool` */
     void *pool;
-    uint64_t random; /* state of what getrandom gives */
-    uint64_t ring_bytes_max; /* 0: as the pool has it */
-    struct store *store; /* of the image's database, while open */
+    uint64_t random;                                 /* state of what getrandom gives */
+    uint64_t ring_bytes_max;                         /* 0: as the pool has it */
+    struct store *store;                             /* of the image's database, while open */
     uint64_t root_from, root_to, ring_from, ring_to; /* of the sidecar last opened */
-    uint64_t drops; /* how often the point to be left out was */
+    uint64_t drops;                                  /* how often the point to be left out was */
 };
 extern struct hooks hooks;
 

@@ -12,7 +12,12 @@
 
 #include "hooks.h"
 
-enum undo_kind { UNDO_BYTES, UNDO_HOLE, UNDO_SIZE, UNDO_NAME };
+enum undo_kind {
+    UNDO_BYTES,
+    UNDO_HOLE,
+    UNDO_SIZE,
+    UNDO_NAME
+};
 
 struct undo {
     enum undo_kind kind;
@@ -125,9 +130,9 @@ static void image_rename(enum image_file f, enum image_name name)
 {
     bool was = image.name[f] == NAME_OWN, is = name == NAME_OWN;
     if (was != is)
-        hooks_must(rename(is ? image.hidden[f] : image.path[f],
-                          is ? image.path[f] : image.hidden[f]) == 0,
-                   "rename %s", image.path[f]);
+        hooks_must(
+            rename(is ? image.hidden[f] : image.path[f], is ? image.path[f] : image.hidden[f]) == 0,
+            "rename %s", image.path[f]);
     image.name[f] = name;
 }
 
@@ -304,24 +309,24 @@ static void image_remove_directory(void)
 void image_make_directory(void)
 {
     const char *parent = getenv("DAX_TEST_DIR");
-    char real[4096];
-    snprintf(image.dir, sizeof image.dir, "%s/dax-crash-XXXXXX",
-             parent && *parent ? parent : "/dev/shm");
-    hooks_must(mkdtemp(image.dir) && realpath(image.dir, real), "cannot make %s", image.dir);
+    char made[IMAGE_PATH / 2], *real;
+    snprintf(made, sizeof made, "%s/dax-crash-XXXXXX", parent && *parent ? parent : "/dev/shm");
+    hooks_must(mkdtemp(made) && (real = realpath(made, NULL)), "cannot make %s", made);
     hooks_must(strlen(real) < sizeof image.dir, "%s: too long", real);
-    snprintf(image.dir, sizeof image.dir, "%s", real);
+    memcpy(image.dir, real, strlen(real) + 1);
     atexit(image_remove_directory);
     static const char *const suffixes[] = {"", "-dax"};
     for (int f = 0; f < IMAGE_FILES; f++) {
-        snprintf(image.path[f], IMAGE_PATH, "%s/app.db%s", image.dir, suffixes[f]);
-        snprintf(image.hidden[f], IMAGE_PATH, "%s/hidden%s", image.dir, suffixes[f]);
+        snprintf(image.path[f], IMAGE_PATH, "%.255s/app.db%s", real, suffixes[f]);
+        snprintf(image.hidden[f], IMAGE_PATH, "%.255s/hidden%s", real, suffixes[f]);
     }
+    free(real);
 }
 
 static uint8_t *image_map(int fd, uint64_t bytes, uint64_t offset)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED,
-                   fd, (off_t)offset);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, (off_t)offset);
     hooks_must(p != MAP_FAILED, "mmap");
     return p;
 }
@@ -365,8 +370,8 @@ void image_save(struct image_copy *out)
         out->size[f] = 0;
         if (fd < 0)
             continue;
-        hooks_must(fstat(fd, &st) == 0 && (uint64_t)st.st_size <= IMAGE_LOW_BYTES, "%s is too large",
-                   image.path[f]);
+        hooks_must(fstat(fd, &st) == 0 && (uint64_t)st.st_size <= IMAGE_LOW_BYTES,
+                   "%s is too large", image.path[f]);
         out->size[f] = (uint64_t)st.st_size;
         out->bytes[f] = calloc(1, out->size[f] + 4096);
         hooks_must(pread(fd, out->bytes[f], out->size[f], 0) == (ssize_t)out->size[f], "read");
@@ -401,7 +406,8 @@ void image_restore(const struct image_copy *from)
         memcpy(image.low[FILE_BASE], from->bytes[FILE_BASE], from->size[FILE_BASE]);
     image.size[FILE_SIDE] = from->size[FILE_SIDE];
     memset(image.shadow, 0, IMAGE_LOW_BYTES);
-    const uint64_t areas[][2] = {{image.root_from, image.root_to}, {image.ring_from, image.ring_to}};
+    const uint64_t areas[][2] = {{image.root_from, image.root_to},
+                                 {image.ring_from, image.ring_to}};
     for (int i = 0; i < 2; i++)
         memset(image.low[FILE_SIDE] + areas[i][0], 0, areas[i][1] - areas[i][0]);
     for (uint64_t at = 0, n; at < from->size[FILE_SIDE]; at += n) {
@@ -430,7 +436,8 @@ static int image_create(const char *path, uint64_t size)
 
 static void image_put_page(int fd, enum image_file f, uint64_t at)
 {
-    for (uint64_t end = at + 4096 < image.size[f] ? at + 4096 : image.size[f], n; at < end; at += n) {
+    for (uint64_t end = at + 4096 < image.size[f] ? at + 4096 : image.size[f], n; at < end;
+         at += n) {
         n = end - at;
         const uint8_t *from = image_run(f, at, &n);
         hooks_must(pwrite(fd, from, n, (off_t)at) == (ssize_t)n, "write");

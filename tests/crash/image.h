@@ -15,11 +15,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum image_file { FILE_BASE, FILE_SIDE, IMAGE_FILES };
-enum image_name { NAME_ABSENT, NAME_UNFINISHED, NAME_OWN, IMAGE_NAMES };
+enum image_file {
+    FILE_BASE,
+    FILE_SIDE,
+    IMAGE_FILES
+};
+enum image_name {
+    NAME_ABSENT,
+    NAME_UNFINISHED,
+    NAME_OWN,
+    IMAGE_NAMES
+};
 
-#define IMAGE_LOW_BYTES (UINT64_C(64) << 20)  /* mapped from 0 */
-#define IMAGE_HIGH_FROM (UINT64_C(1) << 40)   /* and from here: scratch */
+#define IMAGE_LOW_BYTES (UINT64_C(64) << 20) /* mapped from 0 */
+#define IMAGE_HIGH_FROM (UINT64_C(1) << 40)  /* and from here: scratch */
 #define IMAGE_HIGH_BYTES (UINT64_C(64) << 20)
 #define IMAGE_PATH 512
 

@@ -56,12 +56,18 @@ const char *trace_file_name(enum image_file f)
 
 const char *trace_op_name(const struct op *op, char *buf, size_t bytes)
 {
-    static const char *const names[] = {
-        [OP_STORE] = "store",        [OP_WRITE] = "pwrite", [OP_POOL] = "libpmemobj's store",
-        [OP_SIZE] = "size",          [OP_NAME] = "name",    [OP_FENCE] = "fence",
-        [OP_SYNC_LOG] = "log sync",  [OP_SYNC_BASE] = "database sync",
-        [OP_FSYNC] = "fsync",        [OP_FSYNC_DIR] = "fsync of the directory",
-        [OP_BEGIN] = "begin",        [OP_ACK] = "acknowledgement"};
+    static const char *const names[] = {[OP_STORE] = "store",
+                                        [OP_WRITE] = "pwrite",
+                                        [OP_POOL] = "libpmemobj's store",
+                                        [OP_SIZE] = "size",
+                                        [OP_NAME] = "name",
+                                        [OP_FENCE] = "fence",
+                                        [OP_SYNC_LOG] = "log sync",
+                                        [OP_SYNC_BASE] = "database sync",
+                                        [OP_FSYNC] = "fsync",
+                                        [OP_FSYNC_DIR] = "fsync of the directory",
+                                        [OP_BEGIN] = "begin",
+                                        [OP_ACK] = "acknowledgement"};
     if (op->tag >= 0)
         snprintf(buf, bytes, "%s at P%d", names[op->kind], op->tag + 1);
     else

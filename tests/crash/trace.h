@@ -25,7 +25,7 @@ struct op {
     enum image_file file;
     int tag;
     uint64_t offset, len;
-    size_t at; /* in bytes */
+    size_t at;     /* in bytes */
     size_t number; /* for people: libpmemobj's own stores, as many as it likes, are not counted */
 };
 

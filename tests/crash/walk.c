@@ -115,8 +115,7 @@ static void walk_report(struct arrive *a, const struct requirement *r, size_t op
 
 static uint64_t walk_key(const struct requirement *r)
 {
-    return image_state() ^
-           (r->acked * 2 + r->in_flight + 1) * UINT64_C(0xA24BAED4963EE407);
+    return image_state() ^ (r->acked * 2 + r->in_flight + 1) * UINT64_C(0xA24BAED4963EE407);
 }
 
 /* Crashes during the recovery of the state that the image holds, and after one more transaction. */
@@ -162,7 +161,8 @@ static bool walk_check(struct arrive *a, const struct requirement *r, size_t op,
     uint64_t n = ++walk.counts.checks;
     bool whole = depth == 0 && walk_every(n, walk.options.slow_every);
     struct image_mark mark = image_mark();
-    bool good = check_state(r, arrive_wants_all(a), whole || (only && depth == 0), what, sizeof what);
+    bool good =
+        check_state(r, arrive_wants_all(a), whole || (only && depth == 0), what, sizeof what);
     image_undo(&mark);
     if (!good) {
         walk_report(a, r, op, state, depth, what);
@@ -182,8 +182,9 @@ static void walk_progress(const struct trace *t, size_t op)
     if (!walk.options.progress || now < last + 10)
         return;
     last = now;
-    printf("  %s: operation %zu of %zu, %llu states, %llu after a second crash\n", walk.workload, op,
-           t->count, (unsigned long long)walk.counts.images, (unsigned long long)walk.counts.deep);
+    printf("  %s: operation %zu of %zu, %llu states, %llu after a second crash\n", walk.workload,
+           op, t->count, (unsigned long long)walk.counts.images,
+           (unsigned long long)walk.counts.deep);
     fflush(stdout);
 }
 

@@ -68,8 +68,9 @@ static void note_golden(struct conn *c)
     free(bytes);
     if (!*walk.violation && !check_store(c->store, what, sizeof what)) {
         snprintf(walk.violation, sizeof walk.violation,
-                 "workload %s, seed %llu: after transaction %zu, without a crash: %s\n", walk.workload,
-                 (unsigned long long)seed, hooks.record ? hooks.record->golden_count - 1 : 0, what);
+                 "workload %s, seed %llu: after transaction %zu, without a crash: %s\n",
+                 walk.workload, (unsigned long long)seed,
+                 hooks.record ? hooks.record->golden_count - 1 : 0, what);
         snprintf(walk.violation_what, sizeof walk.violation_what, "%s", what);
         snprintf(walk.violation_where, sizeof walk.violation_where, "none: no crash is needed");
     }
@@ -289,11 +290,11 @@ static void run_empty(void)
         hooks_must(conn_open(image.path[FILE_BASE], &o, &c, &err) == DAX_OK, "%s", err.text);
         for (int step = 0; step < 4; step++) {
             note(OP_BEGIN);
-            hooks_must(conn_begin_read(c, &err) == DAX_OK && conn_begin_write(c, &err) == DAX_OK, "%s",
-                       err.text);
+            hooks_must(conn_begin_read(c, &err) == DAX_OK && conn_begin_write(c, &err) == DAX_OK,
+                       "%s", err.text);
             page[200]++;
-            dax_rc rc = step % 2 ? conn_truncate(c, 0, &err)
-                                 : conn_write(c, page, sizeof page, 0, &err);
+            dax_rc rc =
+                step % 2 ? conn_truncate(c, 0, &err) : conn_write(c, page, sizeof page, 0, &err);
             hooks_must(rc == DAX_OK && conn_commit(c, &err) == DAX_OK, "%s", err.text);
             conn_end_write(c);
             conn_end_read(c);
@@ -324,9 +325,13 @@ static void random_tx(void)
     case 3: tx("UPDATE t SET v=hex(k)||'%u' WHERE k%%%u=0", below(1000), 1 + below(5)); break;
     case 4: tx("DELETE FROM t WHERE k>%u", 10 + k / 2); break;
     case 5: tx("PRAGMA incremental_vacuum(%u)", 1 + below(8)); break;
-    case 6: tx("BEGIN; UPDATE t SET v=v||'!' WHERE k<%u; DELETE FROM t WHERE k=%u; COMMIT", k, k); break;
+    case 6:
+        tx("BEGIN; UPDATE t SET v=v||'!' WHERE k<%u; DELETE FROM t WHERE k=%u; COMMIT", k, k);
+        break;
     case 7: tx("INSERT OR IGNORE INTO t SELECT k+%u, v FROM t WHERE k<8", k + 8); break;
-    default: tx("BEGIN; UPDATE t SET v='gone'; ROLLBACK; UPDATE t SET v='stays' WHERE k=%u", k); break;
+    default:
+        tx("BEGIN; UPDATE t SET v='gone'; ROLLBACK; UPDATE t SET v='stays' WHERE k=%u", k);
+        break;
     }
 }
 
@@ -368,12 +373,13 @@ const struct workload workloads[] = {
     {"single", "one row at a time", 65536, TABLE, true, false, false, 1, run_single},
     {"multi", "many pages in a transaction", 65536, TABLE, true, false, false, 1, run_multi},
     {"create", "no file at first", 65536, NULL, false, false, false, 1, run_create},
-    {"adopt", "a plain file, no sidecar", 65536,
-     TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", false, false, false, 1, run_lives},
+    {"adopt", "a plain file, no sidecar", 65536, TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');",
+     false, false, false, 1, run_lives},
     {"lives", "a plain file and an earlier life's sidecar; three lives", 65536,
      "PRAGMA journal_mode=WAL;" TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", true, false, false, 1,
      run_lives},
-    {"lost", "the sidecar of a database that is gone", 65536, TABLE, true, true, false, 1, run_create},
+    {"lost", "the sidecar of a database that is gone", 65536, TABLE, true, true, false, 1,
+     run_create},
     {"grow", "new pages, across a step of the file's growth", 65536,
      TABLE "INSERT INTO t VALUES(0, zeroblob(2060000));", true, false, false, 4, run_grow},
     {"shrink", "vacuum, incremental vacuum, the file is cut", 65536,
@@ -395,14 +401,16 @@ const struct workload workloads[] = {
     {"wrap", "the ring goes round", 8192,
      TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
      run_wrap},
-    {"again", "crash, recover, go on, crash", 65536,
-     TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');", true, false, false, 1, run_again},
+    {"again", "crash, recover, go on, crash", 65536, TABLE "INSERT INTO t VALUES(1,'x'),(2,'y');",
+     true, false, false, 1, run_again},
     {"empty", "a database of no bytes", 65536, NULL, false, false, true, 1, run_empty},
     {"random", "anything, by the seed", 16384,
-     "PRAGMA auto_vacuum=INCREMENTAL;" TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(150)) "
-     "FROM n;",
+     "PRAGMA auto_vacuum=INCREMENTAL;" TABLE ROWS(
+         30) "INSERT INTO t SELECT i, i||hex(zeroblob(150)) "
+             "FROM n;",
      true, false, false, 2, run_random},
-    {"ring", "one row at a time, all of the pool's ring", 0, TABLE, true, false, false, 8, run_single},
+    {"ring", "one row at a time, all of the pool's ring", 0, TABLE, true, false, false, 8,
+     run_single},
 };
 const size_t workload_count = sizeof workloads / sizeof *workloads;
 

@@ -7,12 +7,12 @@
 
 struct workload {
     const char *name, *what;
-    uint64_t ring_bytes;   /* 0: all that the pool has */
-    const char *prepare;   /* SQL for stock SQLite, or NULL: there is no file */
-    bool earlier_life;     /* and a sidecar is there, from an earlier life */
-    bool lost;             /* the database has been deleted since */
-    bool no_sql;           /* contents are no database */
-    unsigned part;         /* of the samples: larger states, fewer of them */
+    uint64_t ring_bytes; /* 0: all that the pool has */
+    const char *prepare; /* SQL for stock SQLite, or NULL: there is no file */
+    bool earlier_life;   /* and a sidecar is there, from an earlier life */
+    bool lost;           /* the database has been deleted since */
+    bool no_sql;         /* contents are no database */
+    unsigned part;       /* of the samples: larger states, fewer of them */
     void (*run)(void);
 };
 extern const struct workload workloads[];
