@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "engine/chain.h"
 #include "engine/conn.h"
 #include "engine/mark.h"
 #include "vfs/vfs.h"
@@ -53,20 +54,23 @@ static void kill_db(void)
     close_db();
 }
 
+/* What a reader that begins now would see. */
 static void note_golden(struct conn *c)
 {
-    struct dax_err err;
+    struct store *s = c->store;
     char what[256];
-    uint64_t size = 0;
-    hooks_must(conn_begin_read(c, &err) == DAX_OK, "%s", err.text);
-    size = conn_size(c);
-    uint8_t *bytes = malloc(size + 1);
-    hooks_must(!size || conn_read(c, bytes, size, 0, &err) == DAX_OK, "%s", err.text);
-    conn_end_read(c);
+    uint64_t size = store_size(s);
+    uint8_t *bytes = malloc(size + DAX_PAGE_BYTES);
+    for (uint64_t page = 0; page < pages_of(size); page++) {
+        struct version v;
+        chain_newest(s, page, &v);
+        memcpy(bytes + page * DAX_PAGE_BYTES, chain_address(s, page, &v), DAX_PAGE_BYTES);
+    }
+    mark_hide(bytes, 0, size, &s->mark);
     if (hooks.record)
         trace_add_golden(hooks.record, bytes, size);
     free(bytes);
-    if (!*walk.violation && !check_store(c->store, what, sizeof what)) {
+    if (!*walk.violation && !check_store(s, what, sizeof what)) {
         snprintf(walk.violation, sizeof walk.violation,
                  "workload %s, seed %llu: after transaction %zu, without a crash: %s\n",
                  walk.workload, (unsigned long long)seed,
@@ -114,15 +118,17 @@ static struct pinned pin_pages(uint64_t first, unsigned count)
 {
     struct dax_options o = dax_options_default();
     struct dax_err err;
-    struct pinned p = {.first = first, .count = count};
+    struct pinned p = {.first = first};
     hooks_must(conn_open(image.path[FILE_BASE], &o, &p.conn, &err) == DAX_OK &&
                    conn_begin_read(p.conn, &err) == DAX_OK,
                "%s", err.text);
-    for (unsigned i = 0; i < count; i++)
-        hooks_must(conn_pin(p.conn, (first + i) * DAX_PAGE_BYTES, DAX_PAGE_BYTES, &p.at[i], &err) ==
-                           DAX_OK &&
-                       p.at[i],
-                   "pin");
+    for (; p.count < count; p.count++) {
+        void **at = &p.at[p.count];
+        uint64_t offset = (first + p.count) * DAX_PAGE_BYTES;
+        hooks_must(conn_pin(p.conn, offset, DAX_PAGE_BYTES, at, &err) == DAX_OK, "%s", err.text);
+        if (!*at)
+            break; /* not in the database */
+    }
     return p;
 }
 
@@ -277,6 +283,19 @@ static void run_again(void)
     close_db();
 }
 
+/* One lock for many transactions. */
+static void run_exclusive(void)
+{
+    open_db();
+    must_exec(db, "PRAGMA locking_mode=EXCLUSIVE");
+    tx("INSERT INTO t VALUES(1000, 'first')");
+    tx("UPDATE t SET v='second' WHERE k=1000");
+    tx("INSERT INTO t VALUES(1001, zeroblob(9000))");
+    checkpoint("TRUNCATE");
+    tx("UPDATE t SET v='third' WHERE k=1000");
+    close_db();
+}
+
 /* A database of no bytes: the mark goes with its page. */
 static void run_empty(void)
 {
@@ -318,7 +337,7 @@ static unsigned below(unsigned n)
 static void random_tx(void)
 {
     unsigned k = below(40);
-    switch (below(9)) {
+    switch (below(11)) {
     case 0: tx("INSERT OR REPLACE INTO t VALUES(%u, 'new %u')", k, below(1000)); break;
     case 1: tx("INSERT OR REPLACE INTO t VALUES(%u, zeroblob(%u))", k, below(30000)); break;
     case 2: tx("UPDATE t SET v='u%u' WHERE k=%u", below(1000), k); break;
@@ -329,6 +348,12 @@ static void random_tx(void)
         tx("BEGIN; UPDATE t SET v=v||'!' WHERE k<%u; DELETE FROM t WHERE k=%u; COMMIT", k, k);
         break;
     case 7: tx("INSERT OR IGNORE INTO t SELECT k+%u, v FROM t WHERE k<8", k + 8); break;
+    case 8: tx("BEGIN; INSERT INTO t VALUES(NULL, zeroblob(%u)); ROLLBACK", below(60000)); break;
+    case 9:
+        tx("BEGIN; SAVEPOINT s; INSERT INTO t VALUES(NULL, zeroblob(%u)); ROLLBACK TO s; "
+           "DELETE FROM t WHERE k%%9=1; RELEASE s; COMMIT",
+           below(30000));
+        break;
     default:
         tx("BEGIN; UPDATE t SET v='gone'; ROLLBACK; UPDATE t SET v='stays' WHERE k=%u", k);
         break;
@@ -409,6 +434,17 @@ const struct workload workloads[] = {
          30) "INSERT INTO t SELECT i, i||hex(zeroblob(150)) "
              "FROM n;",
      true, false, false, 2, run_random},
+    {"random_512", "the same, eight pages of SQLite in one of the file system", 16384,
+     "PRAGMA page_size=512; PRAGMA auto_vacuum=INCREMENTAL;" TABLE ROWS(
+         30) "INSERT INTO t SELECT i, i||hex(zeroblob(50)) FROM n;",
+     true, false, false, 2, run_random},
+    {"random_64k", "the same, sixteen pages of the file system in one of SQLite", 65536,
+     "PRAGMA page_size=65536; PRAGMA auto_vacuum=INCREMENTAL;" TABLE ROWS(
+         30) "INSERT INTO t SELECT i, i||hex(zeroblob(150)) FROM n;",
+     true, false, false, 4, run_random},
+    {"exclusive", "one lock for many transactions", 65536,
+     TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
+     run_exclusive},
     {"ring", "one row at a time, all of the pool's ring", 0, TABLE, true, false, false, 8,
      run_single},
 };
