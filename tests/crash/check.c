@@ -352,6 +352,65 @@ bool check_state(const struct requirement *r, bool all, bool whole, char *what, 
     return good;
 }
 
+/* --- damage ---------------------------------------------------------------------------------------- */
+
+static bool check_one_less(const struct requirement *r, const uint8_t *content, uint64_t size)
+{
+    return hooks.rules == RULES_MSYNC && r->acked > 0 &&
+           check_same(content, size, &r->trace->goldens[r->acked - 1]);
+}
+
+/* After damage of the newest record: the state before it is also right where nothing durable says
+ * that it was whole. Its transaction has not been acknowledged then, but in msync mode, which seals at
+ * checkpoints (L6). */
+static bool check_damaged_content(const struct requirement *r, struct conn *c, bool record,
+                                  char *what, size_t bytes)
+{
+    uint8_t *content;
+    uint64_t size;
+    const struct golden *found;
+    if (!check_read(c, &content, &size, what, bytes))
+        return false;
+    if (record && check_one_less(r, content, size))
+        return true;
+    /* The record may have been replayed by a recovery that the damage has undone. */
+    if (record && r->outer && r->acked == 0 &&
+        (check_one_less(r->outer, content, size) ||
+         check_content(r->outer, content, size, &found, what, bytes)))
+        return true;
+    return check_content(r, content, size, &found, what, bytes);
+}
+
+bool check_damage(const struct requirement *r, char *what, size_t bytes)
+{
+    struct dax_options o = check_options();
+    struct dax_err err = {0};
+    struct conn *c = NULL;
+    char text[256];
+    hooks.random = image_state() + 3;
+    uint64_t x = hooks.random * UINT64_C(0x9E3779B97F4A7C15) >> 16;
+    bool record = r->record && x % 4;
+    /* One of the four copies of a cursor slot, or a byte of the record. */
+    uint64_t slots = x & 0x100 ? hooks.twin_from : hooks.root_from + DAX_LINE_BYTES;
+    uint64_t at =
+        record ? r->record + (x >> 10) % r->record_len : slots + (x >> 10) % (2 * DAX_LINE_BYTES);
+    uint8_t byte = image.low[FILE_SIDE][at] ^ (uint8_t)(1 << (x >> 40) % 8);
+    image_write(FILE_SIDE, at, &byte, 1);
+    hooks.undo = true;
+    dax_rc rc = conn_open(image.path[FILE_BASE], &o, &c, &err);
+    bool good = record && rc == DAX_CORRUPT;
+    if (rc == DAX_OK) {
+        good = conn_begin_read(c, &err) == DAX_OK &&
+               check_damaged_content(r, c, record, text, sizeof text);
+        check_abandon(c);
+    } else {
+        snprintf(text, sizeof text, "%s: %.200s", dax_rc_name(rc), err.text);
+    }
+    hooks.undo = false;
+    return good || check_bad(what, bytes, "with a bit of the %s turned over (sidecar %#llx): %s",
+                             record ? "newest record" : "cursor", (unsigned long long)at, text);
+}
+
 /* --- a run to be explored ---------------------------------------------------------------------------- */
 
 static bool check_session(const struct requirement *r, struct trace *t, char *what, size_t bytes)

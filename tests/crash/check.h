@@ -18,6 +18,11 @@ extern struct check_setup check_setup;
  * false: `what` says what is wrong. */
 bool check_state(const struct requirement *r, bool all, bool whole, char *what, size_t bytes);
 
+/* The same state after a bit of it has been turned over on the medium, in the newest record or in a
+ * cursor slot: recovery finds what is required or says that the log is damaged, and never anything else.
+ */
+bool check_damage(const struct requirement *r, char *what, size_t bytes);
+
 /* Can this state be checked without a copy? */
 bool check_in_place(void);
 

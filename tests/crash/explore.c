@@ -2,7 +2,7 @@
  * says what it found.
  *
  *   crash_explore [--workload NAME|all] [--rules fence|msync|both] [--seed N] [--seeds N]
- *                 [--exhaustive N] [--samples N] [--slow N] [--deep N] [--states N] [--only OP.STATE[/OP.STATE]]
+ *                 [--exhaustive N] [--samples N] [--slow N] [--deep N] [--damage N] [--states N] [--only OP.STATE[/OP.STATE]]
  *                 [--drop POINT] [--expect-violation] [--row] [--progress]
  *   crash_explore --list | --points
  *   (--trace: also print what each workload does to persistence)
@@ -46,6 +46,7 @@ static void totals_add(struct walk_counts *to, const struct walk_counts *c)
     to->checks += c->checks;
     to->deep += c->deep;
     to->deep_runs += c->deep_runs;
+    to->damaged += c->damaged;
     to->slow += c->slow;
     to->points += c->points;
 }
@@ -75,12 +76,12 @@ static bool explore(const struct trace *t, const struct image_copy *before)
     image.root_from = hooks.root_from;
     image.root_to = hooks.root_to;
     image.ring_from = hooks.ring_from;
-    image.ring_to = hooks.ring_to;
+    image.ring_to = hooks.twin_to;
     if (image.name[FILE_SIDE] == NAME_OWN)
         hooks_open_pool();
     image_restore(before);
     note_own(t, before);
-    bool good = walk_run(t, 0);
+    bool good = walk_run(t, NULL);
     hooks_close_pool();
     image_detach();
     return good;
@@ -177,24 +178,17 @@ static void parse_drop(const char *text)
 
 static void parse(int argc, char **argv, struct settings *s)
 {
-    static const struct option names[] = {{"workload", 1, NULL, 'w'},
-                                          {"rules", 1, NULL, 'r'},
-                                          {"seed", 1, NULL, 's'},
-                                          {"exhaustive", 1, NULL, 'e'},
-                                          {"samples", 1, NULL, 'n'},
-                                          {"slow", 1, NULL, 'l'},
-                                          {"deep", 1, NULL, 'd'},
-                                          {"states", 1, NULL, 'm'},
-                                          {"only", 1, NULL, 'o'},
-                                          {"drop", 1, NULL, 'x'},
-                                          {"expect-violation", 0, NULL, 'v'},
-                                          {"row", 0, NULL, 't'},
-                                          {"seeds", 1, NULL, 'c'},
-                                          {"progress", 0, NULL, 'p'},
-                                          {"list", 0, NULL, 'q'},
-                                          {"points", 0, NULL, 'z'},
-                                          {"trace", 0, NULL, 'y'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"workload", 1, NULL, 'w'}, {"rules", 1, NULL, 'r'},
+        {"seed", 1, NULL, 's'},     {"exhaustive", 1, NULL, 'e'},
+        {"samples", 1, NULL, 'n'},  {"slow", 1, NULL, 'l'},
+        {"deep", 1, NULL, 'd'},     {"damage", 1, NULL, 'b'},
+        {"states", 1, NULL, 'm'},   {"only", 1, NULL, 'o'},
+        {"drop", 1, NULL, 'x'},     {"expect-violation", 0, NULL, 'v'},
+        {"row", 0, NULL, 't'},      {"seeds", 1, NULL, 'c'},
+        {"progress", 0, NULL, 'p'}, {"list", 0, NULL, 'q'},
+        {"points", 0, NULL, 'z'},   {"trace", 0, NULL, 'y'},
+        {NULL, 0, NULL, 0}};
     struct walk_options *o = &s->options;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         uint64_t n = optarg ? strtoull(optarg, NULL, 10) : 0;
@@ -209,6 +203,7 @@ static void parse(int argc, char **argv, struct settings *s)
         case 'e': o->exhaustive = n; break;
         case 'n': o->samples = n; break;
         case 'l': o->slow_every = n; break;
+        case 'b': o->damage_every = n; break;
         case 'd': o->deep_every = n; break;
         case 'm': o->states_max = n; break;
         case 'o': parse_only(optarg, o); break;
@@ -243,6 +238,8 @@ static void print_figures(void)
         deep += totals[r].deep;
     }
     printf("figure: crash states explored, after a second crash: %llu\n", (unsigned long long)deep);
+    printf("figure: crash states explored, with a bit of log or cursor turned over: %llu\n",
+           (unsigned long long)(totals[0].damaged + totals[1].damaged));
     printf("figure: operations at which crashes were made: %llu\n",
            (unsigned long long)(totals[0].points + totals[1].points));
 }
@@ -275,6 +272,7 @@ int main(int argc, char **argv)
                          .options = {.exhaustive = 1024,
                                      .samples = 64,
                                      .slow_every = 2000,
+                                     .damage_every = 8,
                                      .deep_every = 200,
                                      .seed = env && *env ? strtoull(env, NULL, 10) : 1,
                                      .only_op = {SIZE_MAX, SIZE_MAX}}};

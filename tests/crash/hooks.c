@@ -277,7 +277,10 @@ static void hooks_note_sidecar(struct sidecar *s)
     hooks.root_from = (uint64_t)((const uint8_t *)s->root - pool);
     hooks.root_to = hooks.root_from + sizeof *s->root;
     hooks.ring_from = (uint64_t)(s->ring - pool);
-    hooks.ring_to = hooks.ring_from + s->ring_bytes;
+    hooks.twin_from = (uint64_t)((const uint8_t *)s->twin - pool);
+    hooks.twin_to = hooks.twin_from + sizeof *s->twin;
+    hooks_must(hooks.twin_from == hooks.ring_from + s->ring_bytes,
+               "the twin is not behind the ring");
     if (hooks.ring_bytes_max && hooks.ring_bytes_max < s->ring_bytes)
         s->ring_bytes = hooks.ring_bytes_max;
 }

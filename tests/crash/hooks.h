@@ -48,11 +48,12 @@ struct hooks {
     bool undo;            /* the image notes what changes */
     bool pool_cached;     /* opening the image's pool gives `pool` */
     void *pool;
-    uint64_t random;                                 /* state of what getrandom gives */
-    uint64_t ring_bytes_max;                         /* 0: as the pool has it */
-    struct store *store;                             /* of the image's database, while open */
-    uint64_t root_from, root_to, ring_from, ring_to; /* of the sidecar last opened */
-    uint64_t drops;                                  /* how often the point to be left out was */
+    uint64_t random;         /* state of what getrandom gives */
+    uint64_t ring_bytes_max; /* 0: as the pool has it */
+    struct store *store;     /* of the image's database, while open */
+    /* Of the sidecar last opened: root, ring, and the twin behind it. */
+    uint64_t root_from, root_to, ring_from, twin_from, twin_to;
+    uint64_t drops; /* how often the point to be left out was */
 };
 extern struct hooks hooks;
 

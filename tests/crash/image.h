@@ -41,7 +41,7 @@ struct image {
     uint8_t *shadow; /* of the sidecar: what is libpmemobj's */
     uint64_t size[IMAGE_FILES];
     enum image_name name[IMAGE_FILES];
-    /* The engine's part of the sidecar; empty until known. */
+    /* The engine's part of the sidecar, root and ring with twin; empty until known. */
     uint64_t root_from, root_to, ring_from, ring_to;
     uint64_t hash, own_hash;
 };

@@ -130,7 +130,7 @@ static bool walk_deep(const struct requirement *r, size_t op, size_t state)
         size_t only_op = walk.options.only_op[0], only_state = walk.options.only_state[0];
         walk.options.only_op[0] = walk_number(r->trace, op);
         walk.options.only_state[0] = state;
-        good = walk_run(&t, 1);
+        good = walk_run(&t, r);
         walk.options.only_op[0] = only_op;
         walk.options.only_state[0] = only_state;
     }
@@ -167,6 +167,16 @@ static bool walk_check(struct arrive *a, const struct requirement *r, size_t op,
     if (!good) {
         walk_report(a, r, op, state, depth, what);
         return false;
+    }
+    if (walk_every(n, walk.options.damage_every) && check_in_place() &&
+        image.name[FILE_SIDE] == NAME_OWN) {
+        walk.counts.damaged++;
+        good = check_damage(r, what, sizeof what);
+        image_undo(&mark);
+        if (!good) {
+            walk_report(a, r, op, state, depth, what);
+            return false;
+        }
     }
     bool deep = depth == 0 && check_in_place() &&
                 (walk_every(n, walk.options.deep_every) || walk.options.only_op[1] != SIZE_MAX);
@@ -216,10 +226,30 @@ static bool walk_is_point(enum op_kind kind)
     return kind >= OP_NAME && !(kind == OP_FENCE && hooks.rules == RULES_MSYNC);
 }
 
-bool walk_run(const struct trace *t, unsigned depth)
+/* What the operation changes of the requirement. */
+static void walk_require(struct requirement *r, const struct op *op)
 {
+    if (op->kind == OP_BEGIN) {
+        r->in_flight = true;
+    } else if (op->kind == OP_ACK) {
+        r->in_flight = false;
+        r->acked++;
+    } else if (op->kind == OP_STORE && op->file == FILE_SIDE && op->offset >= hooks.ring_from &&
+               op->offset < hooks.twin_from) {
+        r->record = op->offset;
+        r->record_len = op->len;
+    }
+}
+
+bool walk_run(const struct trace *t, const struct requirement *outer)
+{
+    unsigned depth = outer ? 1 : 0;
     struct arrive *a = arrive_begin(t);
-    struct requirement r = {t, 0, false};
+    struct requirement r = {.trace = t, .outer = outer};
+    if (outer) {
+        r.record = outer->record;
+        r.record_len = outer->record_len;
+    }
     struct image_mark mark = image_mark();
     bool good = true, changed = true;
     uint64_t first = walk.counts.images;
@@ -232,10 +262,7 @@ bool walk_run(const struct trace *t, unsigned depth)
         if (end || (walk.options.states_max && depth == 0 &&
                     walk.counts.images - first >= walk.options.states_max))
             break;
-        if (t->ops[op].kind == OP_BEGIN)
-            r.in_flight = true;
-        else if (t->ops[op].kind == OP_ACK)
-            r = (struct requirement){t, r.acked + 1, false};
+        walk_require(&r, &t->ops[op]);
         arrive_op(a, op);
         changed = true;
     }

@@ -18,7 +18,8 @@ struct workload {
 extern const struct workload workloads[];
 extern const size_t workload_count;
 
-/* Make the files, run it, and leave its trace in *out and the files as they are at its end. */
+/* Make the files, run it, and leave its trace in *out and the files as they are at its end. What
+ * fails without a power failure is in walk.violation. */
 void workload_record(const struct workload *w, uint64_t seed, struct trace *out,
                      struct image_copy *before);
 
