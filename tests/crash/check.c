@@ -19,13 +19,12 @@
 
 struct check_setup check_setup;
 
-/* So many in-place checks: one is ended by a close instead of a crash. */
+/* So many in-place checks: one is ended by a close instead of a crash. Which one is a matter of the
+ * state, so that it is the same when the state is repeated. */
 #define CLOSE_EVERY 16u
 
 /* So many states without a sidecar, which a write would make: one is copied for that. */
 #define COPY_EVERY 8u
-
-static uint64_t check_count;
 
 /* Message without the directory's name. */
 static bool check_bad(char *what, size_t bytes, const char *fmt, ...)
@@ -316,14 +315,14 @@ static bool check_fast(const struct requirement *r, bool all, char *what, size_t
     uint8_t *content;
     uint64_t size;
     const struct golden *found;
-    check_count++;
-    bool ends = all || check_count % CLOSE_EVERY == 0;
+    uint64_t draw = image_draw() >> 16;
+    bool ends = all || draw % CLOSE_EVERY == 0;
     if (!check_open(&c, what, bytes))
         return false;
     bool good = check_read(c, &content, &size, what, bytes) &&
                 check_content(r, content, size, &found, what, bytes) &&
                 (!atomic_load(&c->store->active) || check_recovered(c->store, what, bytes));
-    if (good && ends && check_may_write() && (all || check_count % (2 * CLOSE_EVERY) == 0))
+    if (good && ends && check_may_write() && (all || draw % (2 * CLOSE_EVERY) == 0))
         good = check_write(c, content, &size, what, bytes) && check_store(c->store, what, bytes);
     if (!good || !ends) {
         check_abandon(c);
@@ -335,29 +334,34 @@ static bool check_fast(const struct requirement *r, bool all, char *what, size_t
 bool check_state(const struct requirement *r, bool all, bool whole, char *what, size_t bytes)
 {
     static uint64_t unwritable;
-    bool in_place = check_in_place();
+    bool in_place = check_in_place(), good = true;
     if (in_place && all && !check_may_write())
         whole |= unwritable++ % COPY_EVERY == 0;
-    if (whole || !in_place) {
-        walk.counts.slow++;
-        if (!check_copy(r, what, bytes))
-            return false;
+    if (in_place) {
+        struct image_mark mark = image_mark();
+        hooks.undo = true;
+        hooks.random = image_draw();
+        good = check_fast(r, all, what, bytes);
+        hooks.undo = false;
+        image_undo(&mark);
     }
-    if (!in_place)
-        return true;
-    hooks.undo = true;
-    hooks.random = image_state();
-    bool good = check_fast(r, all, what, bytes);
-    hooks.undo = false;
+    if (good && (whole || !in_place)) {
+        walk.counts.slow++;
+        good = check_copy(r, what, bytes);
+    }
     return good;
 }
 
 /* --- damage ---------------------------------------------------------------------------------------- */
 
+/* The state before the newest transaction that changed anything. */
 static bool check_one_less(const struct requirement *r, const uint8_t *content, uint64_t size)
 {
-    return hooks.rules == RULES_MSYNC && r->acked > 0 &&
-           check_same(content, size, &r->trace->goldens[r->acked - 1]);
+    const struct golden *g = r->trace->goldens;
+    size_t k = r->acked;
+    while (k > 0 && check_same(g[k].bytes, g[k].size, &g[k - 1]))
+        k--;
+    return hooks.rules == RULES_MSYNC && k > 0 && check_same(content, size, &g[k - 1]);
 }
 
 /* After damage of the newest record: the state before it is also right where nothing durable says
@@ -387,7 +391,7 @@ bool check_damage(const struct requirement *r, char *what, size_t bytes)
     struct dax_err err = {0};
     struct conn *c = NULL;
     char text[256];
-    hooks.random = image_state() + 3;
+    hooks.random = image_draw() + 3;
     uint64_t x = hooks.random * UINT64_C(0x9E3779B97F4A7C15) >> 16;
     bool record = r->record && x % 4;
     /* One of the four copies of a cursor slot, or a byte of the record. */
@@ -415,6 +419,7 @@ bool check_damage(const struct requirement *r, char *what, size_t bytes)
 
 static bool check_session(const struct requirement *r, struct trace *t, char *what, size_t bytes)
 {
+    uint64_t state = image_draw() >> 16;
     struct conn *c;
     uint8_t *content;
     uint64_t size;
@@ -431,7 +436,7 @@ static bool check_session(const struct requirement *r, struct trace *t, char *wh
         trace_add(t, OP_ACK, FILE_BASE, 1, 0, NULL);
         trace_add_golden(t, content, size);
     }
-    if (!good || walk.counts.deep_runs % 2) {
+    if (!good || state % 2) {
         check_abandon(c);
         return good;
     }
@@ -443,7 +448,7 @@ bool check_record(const struct requirement *r, struct trace *out)
     char what[512] = "";
     hooks.undo = true;
     hooks.record = out;
-    hooks.random = image_state() + 1;
+    hooks.random = image_draw() + 1;
     bool good = check_session(r, out, what, sizeof what);
     hooks.record = NULL;
     hooks.undo = false;

@@ -117,7 +117,7 @@ bool check_copy(const struct requirement *r, char *what, size_t bytes)
     bool cached = hooks.pool_cached;
     if (cached)
         hooks_close_pool();
-    hooks.random = image_state() + 2;
+    hooks.random = image_draw() + 2;
     bool good = sql_pool(path, "after the crash", what, bytes) &&
                 sql_through_vfs(r, path, what, bytes) &&
                 sql_pool(path, "after the close", what, bytes) && sql_stock(path, what, bytes);

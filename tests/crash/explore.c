@@ -118,8 +118,7 @@ static bool run_workload(const struct workload *w, const struct settings *s)
     walk.options = s->options;
     if (w->no_sql)
         walk.options.slow_every = 0;
-    walk.options.samples = (walk.options.samples + w->part - 1) / w->part;
-    walk.options.exhaustive /= w->part;
+    walk.options.part = w->part;
     workload_record(w, s->options.seed, &t, &before);
     if (s->trace)
         print_trace(&t);

@@ -90,7 +90,12 @@ static uint64_t image_hash_range(enum image_file f, const uint8_t *at, uint64_t 
 
 uint64_t image_state(void)
 {
-    uint64_t x = image.hash ^ image_mix(image.own_hash + 7);
+    return image_draw() ^ image_mix(image.own_hash + 7);
+}
+
+uint64_t image_draw(void)
+{
+    uint64_t x = image.hash;
     for (int f = 0; f < IMAGE_FILES; f++)
         x ^= image_mix(image.size[f] * 4 + image.name[f] + ((uint64_t)(f + 1) << 60));
     return x;

@@ -57,7 +57,10 @@ void image_detach(void);
 /* Words of the sidecar that the engine stores to. */
 bool image_is_engine(uint64_t offset);
 
+/* Hash of the state; and one that is the same in every run, for what is drawn by it: the bytes that
+ * are libpmemobj's alone hold addresses and a random id. */
 uint64_t image_state(void);
+uint64_t image_draw(void);
 
 /* Change bytes, size or name. image_write ignores what lies beyond the size. */
 void image_write(enum image_file f, uint64_t offset, const uint8_t *bytes, uint64_t len);

@@ -168,7 +168,7 @@ static bool walk_check(struct arrive *a, const struct requirement *r, size_t op,
         walk_report(a, r, op, state, depth, what);
         return false;
     }
-    if (walk_every(n, walk.options.damage_every) && check_in_place() &&
+    if ((only || walk_every(n, walk.options.damage_every)) && check_in_place() &&
         image.name[FILE_SIDE] == NAME_OWN) {
         walk.counts.damaged++;
         good = check_damage(r, what, sizeof what);
@@ -205,7 +205,8 @@ static bool walk_point(struct arrive *a, const struct requirement *r, size_t op,
     struct walk_options *o = &walk.options;
     if (o->only_op[depth] != SIZE_MAX && o->only_op[depth] != walk_number(r->trace, op))
         return true;
-    uint64_t exhaustive = depth ? 64 : o->exhaustive, samples = depth ? 4 : o->samples;
+    uint64_t exhaustive = depth ? 64 : o->exhaustive / o->part;
+    uint64_t samples = depth ? 4 : (o->samples + o->part - 1) / o->part;
     arrive_plan(a, &plan, exhaustive, samples, o->seed * UINT64_C(0x9E3779B97F4A7C15) + op * 131);
     walk.counts.points++;
     for (size_t state = 0; arrive_next(a, &plan); state++) {

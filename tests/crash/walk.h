@@ -21,6 +21,7 @@ struct requirement {
 struct walk_options {
     uint64_t exhaustive;   /* all subsets where there are at most so many */
     uint64_t samples;      /* drawn ones at each operation besides */
+    unsigned part;         /* of both, for workloads with large states */
     uint64_t slow_every;   /* so many new states: one is copied, opened for real, queried by SQL */
     uint64_t damage_every; /* so many new states: again with a bit of log or cursor turned over */
     uint64_t deep_every;   /* so many new states: crashes during and after its recovery, too */
