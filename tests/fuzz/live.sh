@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# live.sh PROGRAM CORPUS MAX_LEN SECONDS: search with libFuzzer for so long, from CORPUS and from what
+# earlier searches of this build directory have found; say every half minute how far it is.
+#
+# What fails is kept, with the command that repeats it. The time is how long to search, not a limit.
+set -euo pipefail
+program=$1 corpus=$2 max_len=$3 seconds=$4
+name=$(basename "$program" _live)
+found=fuzz-found/$name findings=fuzz-findings
+mkdir -p "$found" "$findings"
+log=$found.log
+
+# The engine reserves address space that it does not use: no limit on that. A leak check per input.
+options=(-max_len="$max_len" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096
+    -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="$findings/$name-")
+"$program" "${options[@]}" "$found" "$corpus" >"$log" 2>&1 &
+pid=$!
+trap 'kill "$pid" 2>/dev/null || true' EXIT
+
+for ((waited = 0; waited < seconds + 600; waited++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 1
+    ((waited % 30 != 29)) || echo "$name: $((waited + 1)) of $seconds s: $(grep -a 'cov:' "$log" | tail -n 1)"
+done
+status=0
+wait "$pid" || status=$?
+trap - EXIT
+
+stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
+echo "figure: $name inputs executed: $(stat number_of_executed_units)"
+echo "figure: $name edges of the code reached: $(sed -n 's/.*cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1)"
+if [ "$status" -ne 0 ]; then
+    grep -av '^#[0-9]' "$log" | head -n 60
+    echo "$name: $(grep -a 'Test unit written' "$log" || true)"
+    echo "Repeat: DAX_FUZZ_TRACE=1 ${program%_live} FILE    (from $PWD)"
+fi
+exit "$status"
