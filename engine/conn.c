@@ -231,21 +231,23 @@ static dax_rc conn_read_page(struct conn *c, uint8_t *to, uint64_t page, size_t 
 static dax_rc conn_read_range(struct conn *c, void *buf, size_t len, uint64_t offset, uint64_t size,
                               bool committed, struct dax_err *err)
 {
-    uint64_t end = offset + len < size ? offset + len : size;
+    uint64_t there = offset < size ? size - offset : 0; /* any offset may come, so no sum of it */
+    if (there > len)
+        there = len;
     uint8_t *to = buf;
-    for (uint64_t pos = offset; pos < end;) {
+    for (uint64_t pos = offset, left = there; left > 0;) {
         size_t at = pos & (DAX_PAGE_BYTES - 1);
-        size_t n = DAX_PAGE_BYTES - at < end - pos ? DAX_PAGE_BYTES - at : end - pos;
+        size_t n = DAX_PAGE_BYTES - at < left ? DAX_PAGE_BYTES - at : left;
         dax_rc rc = conn_read_page(c, to, pos >> DAX_PAGE_SHIFT, at, n, committed, err);
         if (rc != DAX_OK)
             return rc;
         pos += n;
         to += n;
+        left -= n;
     }
-    if (end >= offset + len)
+    if (there == len)
         return DAX_OK;
-    size_t got = end > offset ? end - offset : 0;
-    memset((uint8_t *)buf + got, 0, len - got);
+    memset(to, 0, len - there);
     return DAX_SHORT_READ;
 }
 
@@ -254,7 +256,7 @@ dax_rc conn_read(struct conn *c, void *buf, size_t len, uint64_t offset, struct 
     CONN_GUARD(c, err);
     if (c->reading)
         return conn_read_range(c, buf, len, offset, conn_size(c), false, err);
-    if (offset + len > DAX_HEADER_BYTES)
+    if (len > DAX_HEADER_BYTES || offset > DAX_HEADER_BYTES - len)
         return conn_misuse(err, "reading needs a snapshot");
     dax_rc rc = conn_begin_read(c, err);
     if (rc != DAX_OK)
@@ -298,7 +300,7 @@ dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct 
     while (entry < DAX_SLOT_PINS_SHARED && c->pinned[entry])
         entry++;
     if (offset < DAX_HEADER_BYTES || count == 0 || count > DAX_PIN_PAGES ||
-        offset + len > c->size_bytes || entry == DAX_SLOT_PINS_SHARED ||
+        len > c->size_bytes || offset > c->size_bytes - len || entry == DAX_SLOT_PINS_SHARED ||
         conn_txn_touches(c, page, (uint32_t)count))
         goto refused;
     uint8_t *at;

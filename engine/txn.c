@@ -13,6 +13,7 @@
 #include "engine/store.h"
 
 #define TXN_TABLE_FIRST 1024u
+#define TXN_BYTES_MAX (DAX_MAX_PAGES << DAX_PAGE_SHIFT)
 
 /* --- table ---------------------------------------------------------------------------------- */
 
@@ -303,7 +304,7 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
 dax_rc txn_write(struct store *s, const void *buf, size_t len, uint64_t offset, struct dax_err *err)
 {
     struct txn *t = &s->txn;
-    if (offset + len > DAX_MAX_PAGES << DAX_PAGE_SHIFT)
+    if (len > TXN_BYTES_MAX || offset > TXN_BYTES_MAX - len)
         return dax_err_set(err, DAX_FULL, 0, "%s: a database has at most %llu TiB", s->base.path,
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     t->prepared = false;
@@ -337,7 +338,7 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
 {
     struct txn *t = &s->txn;
     uint64_t pages = pages_of(size_bytes);
-    if (pages > DAX_MAX_PAGES)
+    if (size_bytes > TXN_BYTES_MAX)
         return dax_err_set(err, DAX_FULL, 0, "%s: a database has at most %llu TiB", s->base.path,
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     t->prepared = false;
