@@ -57,8 +57,8 @@ static dax_rc recovery_pread(const struct store *s, void *buf, size_t len, uint6
 static dax_rc recovery_target(const struct store *s, const struct recovery *r, uint64_t page,
                               uint8_t **out, struct dax_err *err)
 {
-    if (page >= DAX_MAX_PAGES || (page + 1) << DAX_PAGE_SHIFT > pages_of(r->file_bytes)
-                                                                    << DAX_PAGE_SHIFT)
+    /* Whole: a commit makes room for whole pages first, so one that is cut off has been lost. */
+    if (page >= DAX_MAX_PAGES || page >= r->file_bytes >> DAX_PAGE_SHIFT)
         return dax_err_set(err, DAX_CORRUPT, 0,
                            "%s: the log changes page %llu but the file ends at byte %llu: it has "
                            "been truncated since; restore it from a backup together with %s",
@@ -78,14 +78,27 @@ static dax_rc recovery_truncated(const struct store *s, const struct recovery *r
                        s->sidecar_path);
 }
 
+/* [page, + bytes) must be scratch: in the file, and above all that replay itself changes. */
+static dax_rc recovery_check_scratch(const struct store *s, const struct recovery *r, uint64_t page,
+                                     uint64_t bytes, struct dax_err *err)
+{
+    uint64_t end = r->end_bytes >> DAX_PAGE_SHIFT, need = pages_of(bytes);
+    if (page <= end && need <= end - page && page >= pages_of(r->file_bytes))
+        return DAX_OK;
+    return dax_err_set(err, DAX_CORRUPT, 0,
+                       "%s: the log refers to %llu bytes at page %llu, which is no scratch space of "
+                       "the file (%llu bytes): it has been truncated, or the log is damaged; restore "
+                       "it from a backup together with %s",
+                       s->base.path, (unsigned long long)bytes, (unsigned long long)page,
+                       (unsigned long long)r->end_bytes, s->sidecar_path);
+}
+
 static dax_rc recovery_check_pair(struct store *s, const struct recovery *r,
                                   const struct record_pair *d, struct dax_err *err)
 {
     uint8_t *ignored;
-    uint64_t end = (d->scratch + 1) << DAX_PAGE_SHIFT;
-    if (end > r->end_bytes)
-        return recovery_truncated(s, r, end, err);
-    return recovery_target(s, r, d->page, &ignored, err);
+    dax_rc rc = recovery_check_scratch(s, r, d->scratch, DAX_PAGE_BYTES, err);
+    return rc == DAX_OK ? recovery_target(s, r, d->page, &ignored, err) : rc;
 }
 
 static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const struct record_pair *d,
@@ -103,17 +116,26 @@ static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const str
 }
 
 /* Load the pair list that is in scratch, if it is whole; owned by the caller. */
-static dax_rc recovery_load_list(const struct store *s, const struct record_header *h,
-                                 uint64_t expected_hash, struct record_pair **out,
-                                 struct dax_err *err)
+static dax_rc recovery_load_list(const struct store *s, const struct recovery *r,
+                                 const struct record_header *h, uint64_t expected_hash,
+                                 struct record_pair **out, struct dax_err *err)
 {
     size_t bytes = (size_t)h->pair_count * sizeof(struct record_pair);
-    struct record_pair *list = malloc(bytes ? bytes : 1);
     *out = NULL;
+    /* Each pair is about another page of the file: a count beyond that must not size an allocation. */
+    if (h->pair_count > pages_of(r->file_bytes))
+        return dax_err_set(err, DAX_CORRUPT, 0,
+                           "%s: transaction %llu lists %u pages, which are more than the file has: the "
+                           "log is damaged; restore the database and %s from a backup",
+                           s->base.path, (unsigned long long)h->txid, h->pair_count, s->sidecar_path);
+    dax_rc rc = recovery_check_scratch(s, r, h->list_page, bytes, err);
+    if (rc != DAX_OK)
+        return rc;
+    struct record_pair *list = malloc(bytes ? bytes : 1);
     if (!list)
         return dax_err_set(err, DAX_NOMEM, ENOMEM, "%s: recovery cannot allocate %zu bytes",
                            s->base.path, bytes);
-    dax_rc rc = recovery_pread(s, list, bytes, h->list_page << DAX_PAGE_SHIFT, err);
+    rc = recovery_pread(s, list, bytes, h->list_page << DAX_PAGE_SHIFT, err);
     if (rc == DAX_OK && hash_bytes(list, bytes) != expected_hash)
         rc = dax_err_set(err, DAX_CORRUPT, 0,
                          "%s: the page list of transaction %llu is damaged; restore the database "
@@ -130,7 +152,7 @@ static dax_rc recovery_apply_list(struct store *s, struct recovery *r, const str
                                   uint64_t expected_hash, uint8_t *page_buf, struct dax_err *err)
 {
     struct record_pair *list;
-    dax_rc rc = recovery_load_list(s, h, expected_hash, &list, err);
+    dax_rc rc = recovery_load_list(s, r, h, expected_hash, &list, err);
     for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++)
         rc = recovery_apply_pair(s, r, &list[i], page_buf, err);
     free(list);
@@ -141,7 +163,7 @@ static dax_rc recovery_check_list(struct store *s, struct recovery *r, const str
                                   uint64_t expected_hash, struct dax_err *err)
 {
     struct record_pair *list;
-    dax_rc rc = recovery_load_list(s, h, expected_hash, &list, err);
+    dax_rc rc = recovery_load_list(s, r, h, expected_hash, &list, err);
     for (uint32_t i = 0; rc == DAX_OK && i < h->pair_count; i++)
         rc = recovery_check_pair(s, r, &list[i], err);
     free(list);
@@ -200,7 +222,7 @@ static dax_rc recovery_check(struct store *s, struct recovery *r, bool *next_out
     if (!*next_out)
         return DAX_OK;
     /* Direct pages are named by no record, but they are below its size. */
-    if (h.size_bytes > pages_of(r->file_bytes) << DAX_PAGE_SHIFT)
+    if (h.size_bytes > r->file_bytes)
         return recovery_truncated(s, r, h.size_bytes, err);
     dax_rc rc = DAX_OK;
     for (uint32_t i = 0; rc == DAX_OK && i < h.page_count; i++) {
