@@ -512,7 +512,9 @@ static const struct cursor_slot *sidecar_cursor_newest(const struct sidecar *s, 
     const struct cursor_slot *newest = NULL;
     for (int i = 0; i < 4; i++) {
         const struct cursor_slot *c = i < 2 ? &s->root->cursor[i] : &s->twin->cursor[i - 2];
-        if (c->seq != 0 && c->hash == sidecar_slot_hash(c) && (!newest || c->seq > newest->seq)) {
+        /* Greater as seen from there: even the greatest seq has a next one. */
+        if (c->seq != 0 && c->hash == sidecar_slot_hash(c) &&
+            (!newest || (int64_t)(c->seq - newest->seq) > 0)) {
             newest = c;
             *index_out = i % 2;
         }
@@ -545,6 +547,8 @@ dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_
     const struct cursor_slot *newest = sidecar_cursor_newest(s, &index);
     struct cursor_slot *slot = &s->root->cursor[1 - index], *twin = &s->twin->cursor[1 - index];
     c->seq = newest ? newest->seq + 1 : 1;
+    if (c->seq == 0) /* never used */
+        c->seq = 1;
     c->hash = sidecar_slot_hash(c);
     persist_store(p, slot, c, sizeof *c);
     persist_store(p, twin, c, sizeof *c);
