@@ -14,7 +14,8 @@
  * Cursor (L4). The slots' seq grows by one with each P4; the valid slot with the greater one
  * counts. A store goes to the other slot, so that whatever becomes of it, one valid slot remains.
  * Root and twin get the same slot before P4: torn, the other slot is whole in both; damaged later in
- * one of them, the other has it. (Falling back to the older slot would replay history over what has
+ * one of them, the other has it. A crash in between leaves one copy, which is made two before anything
+ * else is stored to a slot. (Falling back to the older slot would replay history over what has
  * been stored since.)
  *
  * Seals (L6). After a record is durable (P2) and before anything of it is stored into base (P7), a
@@ -540,19 +541,35 @@ dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_slot *out, str
     return DAX_OK;
 }
 
+/* A crash between the two stores of a slot leaves one copy of what counts. It is there twice again
+ * before a store to the other slot, which may be torn, makes it the only one. */
+static dax_rc sidecar_cursor_mend(struct sidecar *s, struct persist *p, int index,
+                                  const struct cursor_slot *newest, struct dax_err *err)
+{
+    struct cursor_slot *root = &s->root->cursor[index], *twin = &s->twin->cursor[index];
+    if (memcmp(root, twin, sizeof *root) == 0)
+        return DAX_OK;
+    struct cursor_slot *other = newest == root ? twin : root;
+    persist_store(p, other, newest, sizeof *newest);
+    return persist_point(p, PERSIST_P4_CURSOR, other, sizeof *other, err);
+}
+
 dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
                             struct dax_err *err)
 {
     int index = 1;
     const struct cursor_slot *newest = sidecar_cursor_newest(s, &index);
     struct cursor_slot *slot = &s->root->cursor[1 - index], *twin = &s->twin->cursor[1 - index];
+    dax_rc rc = newest ? sidecar_cursor_mend(s, p, index, newest, err) : DAX_OK;
+    if (rc != DAX_OK)
+        return rc;
     c->seq = newest ? newest->seq + 1 : 1;
     if (c->seq == 0) /* never used */
         c->seq = 1;
     c->hash = sidecar_slot_hash(c);
     persist_store(p, slot, c, sizeof *c);
     persist_store(p, twin, c, sizeof *c);
-    dax_rc rc = persist_point(p, PERSIST_P4_CURSOR, slot, sizeof *slot, err);
+    rc = persist_point(p, PERSIST_P4_CURSOR, slot, sizeof *slot, err);
     if (rc == DAX_OK && p->mode == PERSIST_MSYNC) /* elsewhere a point is a fence, for both */
         rc = persist_point(p, PERSIST_P4_CURSOR, twin, sizeof *twin, err);
     /* It may be durable or not. Take it back, or the next write would go over the older slot, which

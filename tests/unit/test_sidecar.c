@@ -524,6 +524,32 @@ START_TEST(test_a_torn_slot_loses_to_the_other)
 }
 END_TEST
 
+/* A crash may leave the newest slot in one place only: before the next one is stored, which a crash can
+ * tear, it is in both again. */
+START_TEST(test_the_slot_that_counts_is_in_both_places_before_the_other_one_is_stored_to)
+{
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct cursor_slot got, zero = {0};
+    make(unit_path("db-dax"), &s);
+    persist_init(&p, PERSIST_VOLATILE, -1);
+    for (uint64_t i = 1; i <= 8; i++) {
+        struct cursor_slot c = {.lsn = i * 64, .txid = i, .salt = 3};
+        unit_ok(sidecar_cursor_write(&s, &p, &c, &err));
+        struct cursor_slot *root = &s.root->cursor[i % 2], *twin = &s.twin->cursor[i % 2];
+        if (i > 1) {
+            ck_assert_uint_eq(root->txid, i - 1);
+            ck_assert_int_eq(memcmp(root, twin, sizeof *root), 0);
+        }
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, i);
+        *(i % 4 < 2 ? &s.root->cursor[1 - i % 2] : &s.twin->cursor[1 - i % 2]) = zero;
+    }
+    sidecar_close(&s);
+}
+END_TEST
+
 static int sync_fails(struct persist *p, const void *addr, size_t len)
 {
     (void)p;
@@ -630,6 +656,8 @@ int main(void)
     tcase_add_test(tc, test_a_sparse_copy_is_filled_or_refused_when_opened);
     tcase_add_test(tc, test_an_unused_cursor_is_corrupt_and_slots_alternate);
     tcase_add_test(tc, test_a_torn_slot_loses_to_the_other);
+    tcase_add_test(tc,
+                   test_the_slot_that_counts_is_in_both_places_before_the_other_one_is_stored_to);
     tcase_add_test(tc, test_a_failed_sync_leaves_the_older_slot_and_spares_it_again);
     tcase_add_test(tc, test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_one_before_it);
     tcase_add_test(tc, test_close_is_safe_on_what_was_never_open);
