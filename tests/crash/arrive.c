@@ -146,10 +146,9 @@ static void arrive_put(const struct arrive *a, const struct item *i, uint64_t ma
     }
 }
 
-void arrive_apply(struct arrive *a, const struct arrive_plan *p)
+void arrive_apply(const struct arrive *a)
 {
     uint64_t taken[METAS] = {0};
-    (void)p;
     for (size_t n = 0; n < a->count; n++) {
         const struct item *i = &a->items[n];
         if (i->meta == META_NO)

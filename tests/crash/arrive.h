@@ -25,7 +25,7 @@ void arrive_plan(struct arrive *a, struct arrive_plan *p, uint64_t exhaustive, u
 /* The next one; false: no more. */
 bool arrive_next(struct arrive *a, struct arrive_plan *p);
 /* Put it into the image. */
-void arrive_apply(struct arrive *a, const struct arrive_plan *p);
+void arrive_apply(const struct arrive *a);
 
 /* Is this a place where the mark, a name or a size is not durable? Then everything is checked. */
 bool arrive_wants_all(const struct arrive *a);

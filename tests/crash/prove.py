@@ -16,7 +16,7 @@ import sys
 
 import mutate
 
-# Point, what it orders, and where its absence has to show. The program's list (--points) is complete: a
+# Point, what it orders, and where its absence has to show; "damage": only where a bit is turned over. The program's list (--points) is complete: a
 # point of the engine without a line here is looked for everywhere.
 POINTS = {
     "P1": ("direct and scratch pages before the record that publishes them", ["multi fence", "multi msync"]),
@@ -30,7 +30,7 @@ POINTS = {
     "P6": ("byte 19 set before the first record and the first growth; removed before the body goes",
            ["grow fence", "grow msync"]),
     "P7": ("the seal, which says that a record was whole, before anything of it goes to base",
-           ["single fence", "wrap msync"]),
+           ["single fence damage", "wrap msync damage"]),
     "mark-set-fence": ("the mark's first word before the rest of its body", ["single fence"]),
     "mark-wipe-fence": ("the rest of the mark's body gone before its first word", ["single fence"]),
     "base-size": ("the database's size before records name what is in it (fsync)", ["grow fence", "grow msync"]),
@@ -46,8 +46,8 @@ KINDS = [["--deep", "0", "--damage", "0"], ["--deep", "20", "--damage", "0"],
 
 def explore(program, where, extra):
     """The row that --row prints for the first violation, or None."""
-    workload, rules = ("all", "both") if where == "all" else where.split()
-    for kind in KINDS:
+    workload, rules, *damage = ("all both" if where == "all" else where).split()
+    for kind in KINDS[2:] if damage else KINDS:
         command = [program, "--workload", workload, "--rules", rules, "--row", "--expect-violation",
                    *QUICK, *kind, *extra]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -13,11 +13,16 @@
  *                     as it was at some moment: the first so many of its items. The last of them may
  *                     be torn at a word, the page having been copied while it was stored to.
  *
- * Sizes and names are journalled by the file system: of each file's, a first part has arrived.
- * Arrived items are put into the image in the order of the stores, so a later one wins.
+ * An fsync makes all of its file certain, the size included. Sizes and names are journalled by the file
+ * system: of each file's, and of the directory's, a first part has arrived. An extending pwrite's
+ * bytes come with the size, as file systems write data before the size that covers it. Arrived items are put into the image in the order of the stores, so a later one wins.
  *
  * States are made just before each operation that makes something certain or changes what recovery
  * must find. A store in between adds an item, and every subset without it comes up again there.
+ *
+ * A sample of the states is recovered once more while all of that is recorded, with one more
+ * transaction after it, and the walk along this trace is of the second crash. In another sample a bit
+ * of the newest record, or of a copy of the cursor, is turned over after the crash.
  */
 #include "walk.h"
 
@@ -211,7 +216,7 @@ static bool walk_point(struct arrive *a, const struct requirement *r, size_t op,
     walk.counts.points++;
     for (size_t state = 0; arrive_next(a, &plan); state++) {
         struct image_mark mark = image_mark();
-        arrive_apply(a, &plan);
+        arrive_apply(a);
         bool good = walk_check(a, r, op, state, depth);
         image_undo(&mark);
         if (!good)

@@ -2,7 +2,8 @@
  *
  * Each is SQL through the VFS, with engine calls where SQL has no words (pins, a crash in between).
  * tx() is one transaction: it notes when it may be on the medium and when it has to be, and what
- * the database is afterwards. After each, base and log are compared with what readers see (L1).
+ * the database is afterwards. After each, and after each checkpoint, base and log are compared with
+ * what readers see (L1).
  */
 #include "workload.h"
 
@@ -74,11 +75,17 @@ static void kill_db(void)
     close_db();
 }
 
+static void look_at(struct store *s)
+{
+    char what[256];
+    if (!check_store(s, what, sizeof what))
+        workload_violation(what);
+}
+
 /* What a reader that begins now would see. */
 static void note_golden(struct conn *c)
 {
     struct store *s = c->store;
-    char what[256];
     uint64_t size = store_size(s);
     uint8_t *bytes = malloc(size + DAX_PAGE_BYTES);
     for (uint64_t page = 0; page < pages_of(size); page++) {
@@ -90,8 +97,7 @@ static void note_golden(struct conn *c)
     if (hooks.record)
         trace_add_golden(hooks.record, bytes, size);
     free(bytes);
-    if (!check_store(s, what, sizeof what))
-        workload_violation(what);
+    look_at(s);
 }
 
 static void note(enum op_kind kind)
@@ -118,6 +124,7 @@ static void checkpoint(const char *mode)
     char sql[64];
     snprintf(sql, sizeof sql, "PRAGMA wal_checkpoint(%s)", mode);
     must_exec(db, sql);
+    look_at(vfs_conn_of(db, "main")->store);
 }
 
 /* Another connection that holds pages from `first` on; the caller drops it before the close. */
