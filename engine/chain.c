@@ -90,9 +90,11 @@ bool chain_push(struct store *s, uint64_t page, uint32_t node)
     atomic_store_explicit(&r->nodes[node].older, head, memory_order_relaxed);
     if (!pageword_set(r, page, PAGE_MAPPED, node))
         return false;
+    /* In this order, here and in rehome.c: a reader that ends goes by pages_versioned, without the
+     * lock, and must not find 0 in between (conn_tidy). */
+    chain_link_head(r, node);
     if (head)
         chain_unlink_head(r, head);
-    chain_link_head(r, node);
     return true;
 }
 

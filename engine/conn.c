@@ -126,7 +126,10 @@ static void conn_tidy(struct conn *c)
 {
     struct store *s = c->store;
     struct region_guarded *g = &s->region.header->guarded;
-    if (GUARDED_GET(g->pages_versioned) == 0 && GUARDED_GET(g->limbo_count) == 0)
+    /* Loaded after snapshot_end's store. Who makes the first version, or leaves a node in limbo,
+     * looks at the slots afterwards: a committer here, at the end of its own read; the others in
+     * frames_reclaim. A page's last version goes to limbo: hence in this order. */
+    if (atomic_load(&g->pages_versioned) == 0 && atomic_load(&g->limbo_count) == 0)
         return;
     if (snapshot_oldest(&s->region) < c->snapshot)
         return;

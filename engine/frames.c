@@ -66,6 +66,9 @@ void frames_reclaim(struct region *r, struct scan *s, uint32_t self)
     uint32_t node = GUARDED_GET(g->limbo);
     if (!node)
         return;
+    /* Seen by readers before this scan looks at them: one whose pin keeps a node here finds, when it
+     * ends, that there is something to tidy. Pairs with snapshot_end and conn_tidy. */
+    atomic_store_explicit(&g->limbo_count, GUARDED_GET(g->limbo_count), memory_order_seq_cst);
     /* The unlinking stores came before this scan: who is not seen here cannot reach the nodes. */
     scan_take(s, r, self, false);
     uint32_t keep = 0, kept = 0;

@@ -151,8 +151,8 @@ static bool rehome_leave(struct store *s, const struct rehome_page *b)
     GUARDED_SET(n->older, atomic_load_explicit(&r->nodes[b->head].older, memory_order_relaxed));
     if (!pageword_set(r, b->page, PAGE_MAPPED, node))
         return false;
-    chain_unlink_head(r, b->head);
     chain_link_head(r, node);
+    chain_unlink_head(r, b->head);
     frames_limbo(r, b->head);
     return true;
 }
@@ -173,9 +173,9 @@ static bool rehome_finish(struct store *s, const struct rehome_page *b)
     }
     if (!pageword_set(r, b->page, PAGE_MAPPED, b->marker))
         return false;
-    chain_unlink_head(r, b->head);
     if (b->marker)
         chain_link_head(r, b->marker);
+    chain_unlink_head(r, b->head);
     frames_limbo(r, b->head);
     return true;
 }

@@ -100,9 +100,10 @@ void snapshot_advance(struct region *r, uint32_t slot, uint64_t txid)
 
 void snapshot_end(struct region *r, uint32_t slot)
 {
-    /* Release: reads of this snapshot happen before a version that it saw is reused. Pairs with
-     * scan_take's load. */
-    atomic_store_explicit(&r->slots[slot].snapshot, 0, memory_order_release);
+    /* Reads of this snapshot happen before a version that it saw is reused: pairs with scan_take's
+     * load. Sequentially consistent for conn_tidy, which looks afterwards whether versions are left:
+     * either it sees them, or who leaves them sees that this slot is idle. */
+    atomic_store_explicit(&r->slots[slot].snapshot, 0, memory_order_seq_cst);
 }
 
 void snapshot_publish(struct region *r, uint64_t txid, uint64_t size_bytes)
@@ -121,7 +122,8 @@ uint64_t snapshot_oldest(const struct region *r)
     uint64_t oldest = atomic_load(&r->header->last_committed);
     uint32_t high = atomic_load(&r->header->slot_high);
     for (uint32_t i = 0; i < high; i++) {
-        uint64_t snapshot = atomic_load_explicit(&r->slots[i].snapshot, memory_order_relaxed);
+        /* For conn_tidy: pairs with snapshot_end's store. */
+        uint64_t snapshot = atomic_load_explicit(&r->slots[i].snapshot, memory_order_seq_cst);
         if (snapshot && snapshot < oldest)
             oldest = snapshot;
     }
