@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Makes the engine wrong in one place, so that the explorer can prove that it would notice.
+
+usage: weaken.py list                          NAME FILE PROGRAM... of each weakening, a line each
+       weaken.py make NAME ENGINE_DIR OUT.c    the file with the weakening
+       weaken.py small ENGINE_DIR OUT.c        writer.c as the explorer compiles it
+       weaken.py table                         what each takes away, a line each
+
+Each replaces one text that must stand in its file exactly once: when that code changes, the build
+fails here and whoever changes it looks at the weakening, too.
+"""
+import sys
+
+# name, file, what it takes away, programs in which the explorer must find a violation (any of
+# them), then pairs of old and new text.
+WEAKENINGS = [
+    # Snapshot and publish.
+    ("begin_store", "snapshot.c", "snapshot_begin: the slot's store is not sequentially consistent",
+     "begin_publish pin_commit begin_retire",
+     "atomic_store_explicit(&s->snapshot, txid, memory_order_seq_cst);",
+     "atomic_store_explicit(&s->snapshot, txid, memory_order_release);"),
+    ("begin_load", "snapshot.c", "snapshot_begin: last_committed is not loaded again",
+     "begin_publish pin_commit begin_retire",
+     "} while (atomic_load_explicit(&r->header->last_committed, memory_order_seq_cst) != txid);",
+     "} while (0);"),
+    ("publish_store", "snapshot.c", "snapshot_publish: last_committed is not sequentially consistent",
+     "begin_publish pin_commit publish_push",
+     "atomic_store_explicit(&r->header->last_committed, txid, memory_order_seq_cst);",
+     "atomic_store_explicit(&r->header->last_committed, txid, memory_order_release);",
+     "atomic_store_explicit(&r->slots[slot].snapshot, txid, memory_order_seq_cst);",
+     "atomic_store_explicit(&r->slots[slot].snapshot, txid, memory_order_release);"),
+    ("settle_scan", "commit.c", "commit_settle: the slots are looked at before publishing",
+     "begin_publish pin_commit",
+     "    scan_take(&s->scan, r, t->slot, false);\n    bool older",
+     "    bool older",
+     "    snapshot_publish(r, txid, t->size_bytes);",
+     "    scan_take(&s->scan, r, t->slot, false);\n    snapshot_publish(r, txid, t->size_bytes);"),
+    ("trim_newest", "commit.c", "commit_expose: the newest state is not counted as a snapshot in use",
+     "begin_publish pin_kept_commit",
+     "scan_take(&s->scan, r, t->slot, true);",
+     "scan_take(&s->scan, r, t->slot, false);"),
+    ("commit_entry", "snapshot.c", "snapshot_publish: the entry is not invalidated first",
+     "newest_size",
+     "    atomic_store_explicit(&e->txid, 0, memory_order_relaxed);\n", ""),
+    ("commit_entry_check", "snapshot.c", "snapshot_newest: the entry's txid is not compared",
+     "newest_size",
+     "if (atomic_load_explicit(&e->txid, memory_order_acquire) == txid) {", "{"),
+
+    # Pin and zap.
+    ("pin_store_short", "pin.c", "pin_take_base: the pin's store is not sequentially consistent",
+     "pin_push_rehome",
+     "atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_release);"),
+    ("pin_load_short", "pin.c", "pin_take_base: the word is not loaded again",
+     "pin_push_rehome",
+     "if (pageword_load(&s->region, page) == w)", "if (w)"),
+    ("pin_store", "pin.c", "pin_take: the pin's store is not sequentially consistent",
+     "pin_version_commit pin_commit_two old_pin_rehome chain_walk",
+     "atomic_store_explicit(&own->pins[entry], pin, memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], pin, memory_order_release);"),
+    ("pin_load", "pin.c", "pin_take: the words are not loaded again",
+     "pin_version_commit pin_commit_two old_pin_rehome chain_walk",
+     "same &= pageword_load(&s->region, page + i) == words[i];", "same &= words[i] != 0;"),
+    ("zap_store", "pageword.c", "pageword_set: the word's store is not sequentially consistent",
+     "pin_rehome copy_rehome pin_retire old_pin_rehome",
+     "atomic_store_explicit(&r->words[page], next, memory_order_seq_cst);",
+     "atomic_store_explicit(&r->words[page], next, memory_order_release);"),
+    ("settle_pins", "commit.c", "commit_settle: pins of base are not looked at",
+     "own_pin",
+     "if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))) {", "if (older) {"),
+    ("rehome_scan", "rehome.c", "rehome_batch: the slots are looked at before the zap only",
+     "pin_rehome copy_rehome old_pin_rehome",
+     "    struct region *r = &s->region;\n    scan_take(&s->scan, r, UINT32_MAX, true);\n", 
+     "    struct region *r = &s->region;\n"),
+    ("retire_pins", "checkpoint.c", "checkpoint_retire_pages: pins are not looked at",
+     "own_pin_retire",
+     "if (s->scan.pin_count && scan_page_pinned(&s->scan, r, page)) {", "if (0) {"),
+    ("retire_snapshots", "checkpoint.c", "checkpoint_retire_pages: old snapshots are not looked at",
+     "pin_retire begin_retire",
+     "if (scan_sees(&s->scan, 1, GUARDED_GET(g->shrink_txid)))", "if (0)"),
+    ("reclaim_scan", "frames.c", "frames_reclaim: nobody looks for pins of the nodes",
+     "pin_rehome_reuse",
+     "    scan_take(s, r, self, false);\n", "    s->pin_count = 0;\n    (void)self;\n"),
+    ("trim_generation", "chain.c", "chain_trim: no new generation when a version is dropped",
+     "chain_middle",
+     "if (!pageword_set(r, page, pageword_state(w), pageword_node(w)))", "if (0)"),
+    ("generation", "pageword.c", "pageword_set: the generation stays",
+     "pin_node_again",
+     "pageword_generation(w) + 1;", "pageword_generation(w);"),
+    ("node_first", "rehome.c", "rehome_save_base: the node is linked before it is filled",
+     "old_pin_rehome chain_rehome",
+     "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),",
+     "    atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);\n"
+     "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),"),
+    ("save_base", "rehome.c", "rehome_zap: base is not saved for old snapshots",
+     "old_pin_rehome old_pin_reuse",
+     "if (!b->marker || !rehome_save_base(s, page, head)) {",
+     "(void)rehome_save_base;\n    if (!b->marker) {"),
+
+    # The fences after stores into base.
+    ("fence_settle", "commit.c", "commit_settle: no fence between the lines and the words",
+     "pin_commit copy_commit",
+     "    /* Before a reader that sees the words below loads what was stored above. */\n"
+     "    persist_visible(&s->persist);\n", ""),
+    ("fence_expose", "commit.c", "commit_expose: no fence between the lines and the words",
+     "logged_growth",
+     "        return true;\n    persist_visible(&s->persist);\n", "        return true;\n"),
+    ("fence_rehome", "rehome.c", "rehome_batch: no fence between the lines and the words",
+     "pin_rehome copy_rehome",
+     "    persist_visible(&s->persist);\n", ""),
+
+    # Tidying.
+    ("tidy_store", "conn.c", "conn_tidy: the flag is set after the lock was tried",
+     "tidy tidy_locked",
+     "    atomic_store(&s->region.header->tidy_wanted, 1);\n"
+     "    if (writer_trylock(&s->region, c->slot))\n        conn_unlock_writer(c);",
+     "    bool got = writer_trylock(&s->region, c->slot);\n"
+     "    atomic_store(&s->region.header->tidy_wanted, 1);\n    if (got)\n        conn_unlock_writer(c);"),
+    ("unlock_store", "writer.c", "writer_unlock: the lock's store is not sequentially consistent",
+     "tidy tidy_locked",
+     "uint32_t w = atomic_exchange(&r->header->writer, 0);",
+     "uint32_t w = atomic_load(&r->header->writer);\n"
+     "    if (w & WRITER_WAITERS)\n        w = atomic_exchange(&r->header->writer, 0);\n    else\n"
+     "        atomic_store_explicit(&r->header->writer, 0, memory_order_release);"),
+    ("unlock_load", "conn.c", "conn_unlock_writer: the flag is not loaded again",
+     "tidy tidy_locked",
+     "} while (atomic_load(&h->tidy_wanted) && writer_trylock(&s->region, c->slot));",
+     "} while (0);"),
+    ("end_store", "snapshot.c", "snapshot_end: the slot's store is not sequentially consistent",
+     "tidy tidy_commit pin_commit",
+     "atomic_store_explicit(&r->slots[slot].snapshot, 0, memory_order_seq_cst);",
+     "atomic_store_explicit(&r->slots[slot].snapshot, 0, memory_order_release);"),
+    ("limbo_store", "frames.c", "frames_reclaim: the count is not seen before the pins are looked for",
+     "tidy_pin pin_rehome_home",
+     "    atomic_store_explicit(&g->limbo_count, GUARDED_GET(g->limbo_count), memory_order_seq_cst);\n",
+     ""),
+    ("heads_order", "rehome.c", "rehome_finish: the count of versions is 0 in between",
+     "tidy tidy_locked",
+     "    if (b->marker)\n        chain_link_head(r, b->marker);\n    chain_unlink_head(r, b->head);\n",
+     "    chain_unlink_head(r, b->head);\n    if (b->marker)\n        chain_link_head(r, b->marker);\n"),
+
+    # The lock.
+    ("lock_bit", "writer.c", "writer_lock: who slept does not keep the sleepers' bit",
+     "lock lock_timeouts",
+     "(slot + 1) | WRITER_WAITERS,", "slot + 1,"),
+    ("lock_recheck", "writer.c", "writer_lock: the bit is stored, not exchanged for the word it was seen in",
+     "lock lock_timeouts",
+     "if (!(w & WRITER_WAITERS) &&\n"
+     "            !atomic_compare_exchange_strong_explicit(word, &w, w | WRITER_WAITERS,\n"
+     "                                                     memory_order_relaxed, memory_order_relaxed))\n"
+     "            continue;",
+     "if (!(w & WRITER_WAITERS))\n            atomic_store(word, w | WRITER_WAITERS);"),
+    ("lock_pass_on", "writer.c", "writer_lock: who gives up does not wake the next one",
+     "lock_timeouts",
+     "            if (slept && w == 0)\n                writer_futex(word, FUTEX_WAKE, 1, NULL);\n", ""),
+    ("lock_pass_bit", "writer.c", "writer_lock: who gives up does not put the sleepers' bit back",
+     "lock_timeouts",
+     "            while (slept && w != 0 &&\n"
+     "                   !atomic_compare_exchange_weak(word, &w, w | WRITER_WAITERS))\n"
+     "                ;\n", ""),
+]
+
+
+def find(name):
+    for w in WEAKENINGS:
+        if w[0] == name:
+            return w
+    sys.exit(f"no weakening {name}")
+
+
+def make(name, engine, out):
+    w = find(name)
+    with open(f"{engine}/{w[1]}", encoding="utf-8") as f:
+        text = f.read()
+    for old, new in zip(w[4::2], w[5::2]):
+        if text.count(old) != 1:
+            sys.exit(f"{w[1]}: {text.count(old)} times, not once:\n{old}\n"
+                     f"({name} in weaken.py: {w[2]})")
+        text = text.replace(old, new)
+    if w[1] == "writer.c":
+        text = small(text)
+    with open(out, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+def small(text):
+    """writer.c that goes to sleep at once: the explorer's threads do not gain from spinning."""
+    if text.count("#define WRITER_SPINS 64\n") != 1:
+        sys.exit("writer.c: WRITER_SPINS is not what weaken.py takes it for")
+    return text.replace("#define WRITER_SPINS 64\n", "#define WRITER_SPINS 1\n")
+
+
+def make_small(engine, out):
+    with open(f"{engine}/writer.c", encoding="utf-8") as f:
+        text = small(f.read())
+    with open(out, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+def main():
+    if sys.argv[1:2] == ["list"]:
+        for w in WEAKENINGS:
+            print(w[0], w[1], w[3])
+    elif sys.argv[1:2] == ["table"]:
+        for w in WEAKENINGS:
+            print(f"| {w[0]} | {w[2]} |")
+    elif sys.argv[1:2] == ["make"] and len(sys.argv) == 5:
+        make(*sys.argv[2:5])
+    elif sys.argv[1:2] == ["small"] and len(sys.argv) == 4:
+        make_small(*sys.argv[2:4])
+    else:
+        sys.exit(__doc__)
+
+
+main()
