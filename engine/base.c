@@ -73,6 +73,12 @@ static uint64_t base_max(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* file_bytes, scratch_bytes: written under the writer lock, read there and, relaxed, by status. */
+static void base_set(uint64_t *field, uint64_t bytes)
+{
+    __atomic_store_n(field, bytes, __ATOMIC_RELAXED);
+}
+
 /* --- open ------------------------------------------------------------------------------------- */
 
 /* A descriptor below 3 would receive what the process prints when it has closed its standard
@@ -257,7 +263,7 @@ dax_rc base_map(struct base *b, bool map_sync, uint64_t map_bytes_min, struct da
     dax_rc rc = base_map_reach(b, base_max(low, 1), err);
     if (rc != DAX_OK)
         return rc;
-    b->file_bytes = low;
+    base_set(&b->file_bytes, low);
     b->filled_bytes = 0;
     b->leftover_bytes = end - low;
     return DAX_OK;
@@ -421,7 +427,7 @@ static dax_rc base_grow(struct base *b, uint64_t to, struct dax_err *err)
         base_ungrow(b, to);
         return rc;
     }
-    b->file_bytes = to;
+    base_set(&b->file_bytes, to);
     b->filled_bytes = to;
     return DAX_OK;
 }
@@ -493,7 +499,7 @@ static void base_scratch_unmap(struct base *b)
         atomic_store_explicit(&b->scratch_chunks[i], NULL, memory_order_relaxed);
     }
     b->scratch_start = 0;
-    b->scratch_bytes = 0;
+    base_set(&b->scratch_bytes, 0);
 }
 
 /* Map the chunks that hold [0, bytes) of scratch. */
@@ -537,7 +543,7 @@ static dax_rc base_scratch_grow(struct base *b, uint64_t to, struct dax_err *err
         (void)base_truncate(b, had ? b->scratch_start + had : b->file_bytes);
         return rc;
     }
-    b->scratch_bytes = to;
+    base_set(&b->scratch_bytes, to);
     return DAX_OK;
 }
 
@@ -607,7 +613,7 @@ dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err)
                            (unsigned long long)bytes);
     base_scratch_unmap(b);
     b->leftover_bytes = 0;
-    b->file_bytes = bytes;
+    base_set(&b->file_bytes, bytes);
     b->filled_bytes = base_min(b->filled_bytes, bytes);
     return base_sync_size(b, err);
 }
@@ -649,7 +655,8 @@ dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struc
         (void)base_truncate(b, 0);
         return base_space_error(b, "the first page", 0, DAX_PAGE_BYTES, e, err);
     }
-    b->file_bytes = b->filled_bytes = DAX_PAGE_BYTES;
+    base_set(&b->file_bytes, DAX_PAGE_BYTES);
+    b->filled_bytes = DAX_PAGE_BYTES;
     dax_rc rc = base_sync_size(b, err);
     /* The file may be new: what is committed to one without a name is lost. */
     int e = rc == DAX_OK && b->persist->mode != PERSIST_VOLATILE ? base_sync_directory(b->path) : 0;
@@ -657,7 +664,8 @@ dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struc
         rc = dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the directory of \"%s\"", b->path);
     if (rc != DAX_OK) {
         (void)base_truncate(b, 0);
-        b->file_bytes = b->filled_bytes = 0;
+        base_set(&b->file_bytes, 0);
+        b->filled_bytes = 0;
     }
     return rc;
 }
