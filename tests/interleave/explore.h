@@ -83,7 +83,9 @@ struct il_result {
     char *schedule; /* that leads to it; freed by the caller */
 };
 
-/* Programs that show what the explorer's memory can and cannot do (litmus.c); ended by an empty one. */
+/* The protocols (programs.c); programs that show what the explorer's memory can and cannot do (litmus.c); each list is
+ * ended by an empty one. */
+extern const struct il_program programs[];
 extern const struct il_program litmus_programs[];
 
 /* Search. max_states: give up above it. */
