@@ -7,7 +7,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define PIECES_MAX 64u
+#define PIECES_MAX 96u
 #define NAMES_MAX 64u
 
 struct piece {

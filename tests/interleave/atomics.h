@@ -25,7 +25,7 @@
 #undef DAX_MAX_NODES
 #define DAX_MAX_NODES UINT32_C(16)
 #undef DAX_MAX_SLOTS
-#define DAX_MAX_SLOTS 4u
+#define DAX_MAX_SLOTS 6u
 #undef DAX_COMMIT_RING
 #define DAX_COMMIT_RING 2u
 #undef DAX_MIB /* the unit in which the file grows, is mapped and cut becomes one page */
@@ -62,6 +62,8 @@ int il_madvise(void *addr, size_t bytes, int advice);
 int il_ftruncate(int fd, off_t bytes);
 int il_fallocate(int fd, int mode, off_t offset, off_t bytes);
 int il_fsync(int fd);
+ssize_t il_pread(int fd, void *to, size_t n, off_t at);
+ssize_t il_pwrite(int fd, const void *from, size_t n, off_t at);
 off_t il_lseek(int fd, off_t offset, int whence);
 void *il_alloc(size_t bytes);
 void il_relax(const char *function);
@@ -152,6 +154,8 @@ void il_relax(const char *function);
 #define fallocate il_fallocate
 #define fsync il_fsync
 #define lseek il_lseek
+#define pread il_pread
+#define pwrite il_pwrite
 #define sched_yield() 0
 #define malloc il_alloc
 #define aligned_alloc(align, bytes) il_alloc(bytes)

@@ -38,6 +38,9 @@ void il_nt_fence(void);
 /* Plain loads of these bytes by a thread that is not the writer are steps of their own. */
 void il_shared_bytes(void *at, size_t bytes);
 
+/* Counters that no protocol goes by: no steps. */
+void il_counters(void *at, size_t bytes);
+
 /* Who holds the lock: tells whether this thread does. */
 void il_lock(bool (*held)(unsigned thread));
 

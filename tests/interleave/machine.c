@@ -34,8 +34,8 @@ bool machine_start_again;
 
 static unsigned machine_self = IL_THREADS; /* the running thread */
 static void *scheduler_sp;
-static struct bytes nontemporal, guarded, shared_bytes[4];
-static unsigned shared_count;
+static struct bytes nontemporal, guarded, shared_bytes[4], counters[8];
+static unsigned shared_count, counters_count;
 static struct owned {
     uint8_t *at;
     size_t bytes;
@@ -75,7 +75,7 @@ void machine_clear(void)
     il_keep(machine, sizeof *machine, true);
     machine_violated = false;
     nontemporal = guarded = (struct bytes){0};
-    shared_count = owned_count = 0;
+    shared_count = owned_count = counters_count = 0;
 }
 
 /* --- threads ---------------------------------------------------------------------------------- */
@@ -175,6 +175,11 @@ void il_shared_bytes(void *at, size_t bytes)
     shared_bytes[shared_count++] = (struct bytes){at, bytes};
 }
 
+void il_counters(void *at, size_t bytes)
+{
+    counters[counters_count++] = (struct bytes){at, bytes};
+}
+
 void il_lock(bool (*held)(unsigned thread))
 {
     lock_held = held;
@@ -206,20 +211,23 @@ static uint64_t memory_get(uint32_t offset, uint32_t size)
     return v;
 }
 
-/* A store that everybody sees: whoever waits for one looks again. */
-static void memory_set(uint32_t offset, uint32_t size, uint64_t value)
+/* A store that everybody sees: whoever waits for one of somebody else looks again. */
+static void memory_set(const struct thread *by, uint32_t offset, uint32_t size, uint64_t value)
 {
     memcpy(arena + offset, &value, size);
     for (unsigned i = 0; i < machine->threads; i++) {
-        machine->thread[i].stuck = 0;
-        machine->thread[i].spins = 0;
-        memset(machine->thread[i].spin, 0, sizeof machine->thread[i].spin);
+        struct thread *t = &machine->thread[i];
+        if (t == by)
+            continue;
+        t->stuck = 0;
+        t->spins = 0;
+        memset(t->spin, 0, sizeof t->spin);
     }
 }
 
 void machine_drain_one(struct thread *t)
 {
-    memory_set(t->store[0].offset, t->store[0].size, t->store[0].value);
+    memory_set(t, t->store[0].offset, t->store[0].size, t->store[0].value);
     t->stores--;
     memmove(&t->store[0], &t->store[1], t->stores * sizeof t->store[0]);
     memset(&t->store[t->stores], 0, sizeof t->store[0]);
@@ -368,9 +376,11 @@ bool machine_perform(unsigned i, unsigned variant)
         note_look(t, op->offset, op->site);
         break;
     case IL_STORE:
+        t->spins = 0;
+        memset(t->spin, 0, sizeof t->spin);
         if (op->order == memory_order_seq_cst) {
             machine_drain(t);
-            memory_set(op->offset, op->size, op->value);
+            memory_set(t, op->offset, op->size, op->value);
             break;
         }
         if (t->stores == BUFFER_MAX)
@@ -378,8 +388,6 @@ bool machine_perform(unsigned i, unsigned variant)
         t->store[t->stores].offset = op->offset;
         t->store[t->stores].size = op->size;
         t->store[t->stores++].value = op->value;
-        t->spins = 0;
-        memset(t->spin, 0, sizeof t->spin);
         break;
     case IL_POINT: break;
     case IL_FENCE:
@@ -406,7 +414,7 @@ bool machine_perform(unsigned i, unsigned variant)
         if (op->kind == IL_COMPARE && old != op->expected) {
             note = ": no";
         } else {
-            memory_set(op->offset, op->size, next);
+            memory_set(t, op->offset, op->size, next);
         }
     }
     }
@@ -440,6 +448,9 @@ static bool is_step(uint32_t offset, bool stores)
 {
     uint32_t k = offset / 4;
     uint8_t *at = arena + offset;
+    for (unsigned i = 0; i < counters_count; i++)
+        if (at >= counters[i].at && at < counters[i].at + counters[i].bytes)
+            return false;
     if (at >= guarded.at && at < guarded.at + guarded.bytes && !unlocked[k]) {
         if (lock_held(machine_self))
             return false;

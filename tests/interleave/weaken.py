@@ -139,6 +139,23 @@ WEAKENINGS = [
      "    if (b->marker)\n        chain_link_head(r, b->marker);\n    chain_unlink_head(r, b->head);\n",
      "    chain_unlink_head(r, b->head);\n    if (b->marker)\n        chain_link_head(r, b->marker);\n"),
 
+    # Slots, scratch.
+    ("claim_flag", "snapshot.c", "snapshot_claim_slot: the flag is looked at, then stored",
+     "claim_two",
+     "if (!atomic_compare_exchange_strong_explicit(&slot->claimed, &expected, 1,\n"
+     "                                                     memory_order_acquire, memory_order_relaxed))\n"
+     "            continue;",
+     "if (atomic_load(&slot->claimed) != expected)\n            continue;\n"
+     "        atomic_store(&slot->claimed, 1);"),
+    ("claim_high", "snapshot.c", "snapshot_claim_slot: slot_high is looked at, then stored",
+     "claim_two",
+     "while (high <= i && !atomic_compare_exchange_weak(&r->header->slot_high, &high, i + 1))\n"
+     "            ;",
+     "if (high <= i)\n            atomic_store(&r->header->slot_high, i + 1);"),
+    ("scratch_pins", "checkpoint.c", "checkpoint_drop_scratch: versions that are left are not counted",
+     "scratch",
+     "GUARDED_GET(g->scratch_nodes) != 0 ||", "0 ||"),
+
     # The lock.
     ("lock_bit", "writer.c", "writer_lock: who slept does not keep the sleepers' bit",
      "lock lock_timeouts",

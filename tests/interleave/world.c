@@ -18,6 +18,7 @@
 
 #define SEEN_BYTES 256u /* of each page: the lines that ever differ */
 #define MAP_PAGES (2 * WORLD_PAGES)
+#define SCRATCH_PAGES 8u
 
 struct oracle {
     uint8_t version[WORLD_TXIDS][WORLD_PAGES];
@@ -31,6 +32,7 @@ struct conn *world_conn;
 static struct oracle *oracle;
 static uint8_t (*new_page)[DAX_PAGE_BYTES]; /* each thread's, being written */
 static uint8_t *map;                        /* the first mapping, then room for a second one */
+static uint8_t *scratch;
 static uint8_t ring[1 << 16], log_buffer[1 << 16] __attribute__((aligned(64)));
 static const volatile uint64_t guard = STORE_GUARD_MAGIC;
 static struct dax_err err;
@@ -155,6 +157,8 @@ void *il_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offse
     (void)offset;
     if (il_self() == IL_THREADS)
         return il_arena(bytes);
+    if (bytes >= DAX_SCRATCH_CHUNK_BYTES)
+        return flags & MAP_FIXED ? addr : scratch;
     /* base maps the file again: first the room, then the file over it */
     uint8_t *second = map + WORLD_PAGES * DAX_PAGE_BYTES;
     if (flags & MAP_FIXED)
@@ -178,12 +182,28 @@ int il_madvise(void *addr, size_t bytes, int advice)
     return 0;
 }
 
+/* What a page of the file is now stands there; scratch pages count from the file's own start of them. */
+static uint8_t *file_at(uint64_t at)
+{
+    const struct base *b = &world_store->base;
+    return b->scratch_start && at >= b->scratch_start ? scratch + (at - b->scratch_start)
+                                                      : base_at(b, at);
+}
+
+static void file_fill(uint64_t from, uint64_t to, uint8_t byte)
+{
+    for (uint64_t at = from; at < to; at += DAX_PAGE_BYTES)
+        memset(file_at(at), byte, SEEN_BYTES);
+}
+
 /* What has been cut off is gone for everybody at once. */
 int il_ftruncate(int fd, off_t bytes)
 {
+    const struct base *b = &world_store->base;
     (void)fd;
-    for (uint64_t at = (uint64_t)bytes; at < world_store->base.file_bytes; at += DAX_PAGE_BYTES)
-        memset(base_at(&world_store->base, at), 0xDD, SEEN_BYTES);
+    file_fill((uint64_t)bytes, b->file_bytes, 0xDD);
+    for (unsigned i = 0; b->scratch_start && i < SCRATCH_PAGES; i++)
+        memset(scratch + i * DAX_PAGE_BYTES, 0xDD, SEEN_BYTES);
     return 0;
 }
 
@@ -191,9 +211,23 @@ int il_fallocate(int fd, int mode, off_t offset, off_t bytes)
 {
     (void)fd;
     (void)mode;
-    for (off_t at = offset; at < offset + bytes; at += DAX_PAGE_BYTES)
-        memset(base_at(&world_store->base, (uint64_t)at), 0, SEEN_BYTES);
+    file_fill((uint64_t)offset, (uint64_t)(offset + bytes), 0);
     return 0;
+}
+
+ssize_t il_pread(int fd, void *to, size_t n, off_t at)
+{
+    (void)fd;
+    memcpy(to, file_at((uint64_t)at), n);
+    return (ssize_t)n;
+}
+
+ssize_t il_pwrite(int fd, const void *from, size_t n, off_t at)
+{
+    (void)fd;
+    (void)from;
+    (void)at;
+    return (ssize_t)n;
 }
 
 int il_fsync(int fd)
@@ -234,7 +268,7 @@ static bool writer_is(unsigned thread)
     uint32_t w;
     memcpy(&w, (const void *)&world_store->region.header->writer, sizeof w);
     w &= 0x7fffffffu;
-    return w == thread + 1 || (w == IL_THREADS && oracle->last_user == thread + 1);
+    return w == world_conn[thread].slot + 1 || (w == IL_THREADS && oracle->last_user == thread + 1);
 }
 
 static void setup_txn(struct txn *t)
@@ -263,6 +297,7 @@ static void setup_region(struct store *s, unsigned pages)
     for (unsigned i = 0; i < DAX_MAX_SLOTS; i++) {
         il_keep(&r->slots[i], offsetof(struct slot, reads_copied), true);
         il_keep(&r->slots[i].reads_copied, 64, false);
+        il_counters(&r->slots[i].reads_copied, 64);
     }
     il_keep((void *)r->words, DAX_MAX_PAGES * 8, true);
     il_keep(r->nodes, DAX_MAX_NODES * sizeof *r->nodes, true);
@@ -276,8 +311,10 @@ static void setup_region(struct store *s, unsigned pages)
     il_stored_by_holder(h->commits, sizeof h->commits);
     il_stored_by_holder((void *)r->words, DAX_MAX_PAGES * 8);
     il_stored_by_holder(r->nodes, DAX_MAX_NODES * sizeof *r->nodes);
-    for (unsigned i = 0; i < IL_THREADS - 1; i++) /* any thread may end the last one's read */
-        il_stored_by(&r->slots[i], sizeof r->slots[i], i);
+    for (unsigned i = 0; i < IL_THREADS - 1; i++) { /* any thread may end the last one's read */
+        il_stored_by(&r->slots[i], offsetof(struct slot, claimed), i);
+        il_stored_by(r->slots[i].pins, sizeof(struct slot) - offsetof(struct slot, pins), i);
+    }
     h->initial_pages = pages;
     snapshot_publish(r, 1, (uint64_t)pages * DAX_PAGE_BYTES);
     GUARDED_SET(h->guarded.fresh_from, pages);
@@ -304,17 +341,18 @@ static void setup_region(struct store *s, unsigned pages)
 
 static void setup_base(struct store *s, unsigned pages)
 {
-    map = il_arena((MAP_PAGES + 1) * DAX_PAGE_BYTES);
+    map = il_arena((MAP_PAGES + SCRATCH_PAGES + 1) * DAX_PAGE_BYTES);
     map = (uint8_t *)(((uintptr_t)map + DAX_PAGE_BYTES - 1) & ~(uintptr_t)(DAX_PAGE_BYTES - 1));
-    memset(map, 0xEE, MAP_PAGES * DAX_PAGE_BYTES);
-    for (unsigned i = 0; i < MAP_PAGES; i++) {
+    scratch = map + MAP_PAGES * DAX_PAGE_BYTES;
+    memset(map, 0xEE, (MAP_PAGES + SCRATCH_PAGES) * DAX_PAGE_BYTES);
+    for (unsigned i = 0; i < MAP_PAGES + SCRATCH_PAGES; i++) {
         memset(map + i * DAX_PAGE_BYTES + SEEN_BYTES, 0, DAX_PAGE_BYTES - SEEN_BYTES);
         il_keep(map + i * DAX_PAGE_BYTES, SEEN_BYTES, true);
     }
     for (unsigned i = 0; i < pages; i++)
         page_fill(map + i * DAX_PAGE_BYTES, i, 1);
-    il_nontemporal(map, MAP_PAGES * DAX_PAGE_BYTES);
-    il_shared_bytes(map, MAP_PAGES * DAX_PAGE_BYTES);
+    il_nontemporal(map, (MAP_PAGES + SCRATCH_PAGES) * DAX_PAGE_BYTES);
+    il_shared_bytes(map, (MAP_PAGES + SCRATCH_PAGES) * DAX_PAGE_BYTES);
     s->base.fd = -1;
     s->base.path = "explorer.db";
     s->base.persist = &s->persist;
@@ -323,6 +361,9 @@ static void setup_base(struct store *s, unsigned pages)
     s->base.file_bytes = s->base.filled_bytes = (uint64_t)pages * DAX_PAGE_BYTES;
     il_stored_by_holder((void *)&s->base.addr, sizeof s->base.addr);
     il_stored_by_holder((void *)&s->base.map_bytes, sizeof s->base.map_bytes);
+    s->base.scratch_chunks = il_arena(BASE_SCRATCH_CHUNKS * sizeof *s->base.scratch_chunks);
+    il_keep((void *)s->base.scratch_chunks, 64, true);
+    il_name("scratch", scratch, SCRATCH_PAGES * DAX_PAGE_BYTES, DAX_PAGE_BYTES);
     il_name("base", map, MAP_PAGES * DAX_PAGE_BYTES, DAX_PAGE_BYTES);
     il_name("base.addr", &s->base.addr, 8, 0);
     il_name("base.map_bytes", &s->base.map_bytes, 8, 0);
@@ -363,6 +404,15 @@ void world_setup(unsigned pages)
     for (unsigned i = 0; i < IL_THREADS; i++)
         world_conn[i] =
             (struct conn){.store = s, .slot = snapshot_claim_slot(&s->region), .private_limit = 16};
+}
+
+void world_claim(unsigned k)
+{
+    uint32_t slot = snapshot_claim_slot(&world_store->region);
+    IL_MUST(slot != UINT32_MAX, "no slot is free");
+    for (unsigned i = 0; i < IL_THREADS; i++)
+        IL_MUST(world_conn[i].slot != slot, "slot %u is claimed twice", slot);
+    world_conn[k].slot = slot;
 }
 
 /* --- readers ----------------------------------------------------------------------------------- */
@@ -471,20 +521,9 @@ static void write_pages(struct conn *c, unsigned page_mask, unsigned pages, uint
     }
 }
 
-void world_write(unsigned k, unsigned page_mask, unsigned resize)
+static void commit_pages(unsigned k, unsigned page_mask, unsigned resize)
 {
     struct conn *c = &world_conn[k];
-    dax_rc rc;
-    for (;;) {
-        if (!c->reading)
-            world_begin(k);
-        rc = conn_begin_write(c, &err);
-        if (rc != DAX_BUSY && rc != DAX_BUSY_SNAPSHOT)
-            break;
-        world_end(k);
-    }
-    if (rc != DAX_OK)
-        il_violation("begin_write: %s", err.text);
     uint64_t txid = c->snapshot + 1;
     unsigned pages = resize ? resize : oracle->pages[c->snapshot];
     oracle->pages[txid] = (uint8_t)pages;
@@ -498,7 +537,34 @@ void world_write(unsigned k, unsigned page_mask, unsigned resize)
         il_violation("committed %llu, not %llu", (unsigned long long)c->snapshot,
                      (unsigned long long)txid);
     oracle->newest = txid;
-    conn_end_write(c);
+}
+
+static void lock_to_write(unsigned k)
+{
+    struct conn *c = &world_conn[k];
+    for (;;) {
+        if (!c->reading)
+            world_begin(k);
+        dax_rc rc = c->writing ? DAX_OK : conn_begin_write(c, &err);
+        if (rc == DAX_OK)
+            return;
+        if (rc != DAX_BUSY && rc != DAX_BUSY_SNAPSHOT)
+            il_violation("begin_write: %s", err.text);
+        world_end(k);
+    }
+}
+
+void world_commit_keeping_lock(unsigned k, unsigned page_mask)
+{
+    lock_to_write(k);
+    commit_pages(k, page_mask, 0);
+}
+
+void world_write(unsigned k, unsigned page_mask, unsigned resize)
+{
+    lock_to_write(k);
+    commit_pages(k, page_mask, resize);
+    conn_end_write(&world_conn[k]);
 }
 
 void world_commit(unsigned k, unsigned page_mask, unsigned resize)

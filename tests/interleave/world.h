@@ -20,6 +20,9 @@ extern struct conn *world_conn; /* [IL_THREADS] */
 /* A database of so many pages, version 1, txid 1, with a log and one connection per slot. */
 void world_setup(unsigned pages);
 
+/* Connection k gets a slot that was never used; its old one stays idle. */
+void world_claim(unsigned k);
+
 /* Connection k reads: a snapshot, of the oracle's size. */
 void world_begin(unsigned k);
 void world_end(unsigned k);
@@ -40,6 +43,9 @@ void world_drop(unsigned k, unsigned page, const uint8_t *at);
 /* One transaction: a snapshot (the one that k has, or a new one), the pages' next versions, the commit; the write ends, the snapshot stays.
  * resize: new page count, 0: as it is. Tries again when another writer was first. */
 void world_write(unsigned k, unsigned page_mask, unsigned resize);
+
+/* The same, and k keeps the writer lock. */
+void world_commit_keeping_lock(unsigned k, unsigned page_mask);
 
 /* The same, and the read ends as well. */
 void world_commit(unsigned k, unsigned page_mask, unsigned resize);
