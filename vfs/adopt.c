@@ -35,23 +35,46 @@ struct leftovers {
     bool wal_full;
 };
 
-/* Does the file begin with a journal's magic? Unreadable counts as hot: it must not be ignored. */
-static bool adopt_journal_hot(const char *path)
+/* What cannot be examined must not be ignored. */
+static dax_rc adopt_examine_error(const char *path, int e, struct dax_err *err)
+{
+    dax_rc rc = e == ENOMEM ? DAX_NOMEM : e == EIO ? DAX_IO_READ : DAX_CANT_OPEN;
+    return dax_err_set(err, rc, e, "cannot examine \"%s\", which stock SQLite may have left", path);
+}
+
+/* Does the file begin with a journal's magic? Where it is no readable file, stock SQLite is to say
+ * what is wrong with it: that counts as hot. */
+static dax_rc adopt_journal_hot(const char *path, bool *hot_out, struct dax_err *err)
 {
     static const unsigned char magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
     unsigned char start[sizeof magic];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd;
+    do
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    while (fd < 0 && errno == EINTR);
+    *hot_out = fd < 0 && errno != ENOENT;
     if (fd < 0)
-        return errno != ENOENT;
-    ssize_t n = read(fd, start, sizeof start);
+        return errno == ENOENT || errno == EACCES || errno == EPERM || errno == ELOOP
+                   ? DAX_OK
+                   : adopt_examine_error(path, errno, err);
+    ssize_t n;
+    do
+        n = read(fd, start, sizeof start);
+    while (n < 0 && errno == EINTR);
+    int e = errno;
     close(fd);
-    return n < 0 || (n == (ssize_t)sizeof start && memcmp(start, magic, sizeof magic) == 0);
+    if (n < 0 && e != EISDIR)
+        return adopt_examine_error(path, e, err);
+    *hot_out = n < 0 || (n == (ssize_t)sizeof start && memcmp(start, magic, sizeof magic) == 0);
+    return DAX_OK;
 }
 
-static bool adopt_not_empty(const char *path)
+static dax_rc adopt_not_empty(const char *path, bool *full_out, struct dax_err *err)
 {
     struct stat st;
-    return lstat(path, &st) == 0 ? st.st_size > 0 : errno != ENOENT;
+    bool there = lstat(path, &st) == 0;
+    *full_out = there && st.st_size > 0;
+    return there || errno == ENOENT ? DAX_OK : adopt_examine_error(path, errno, err);
 }
 
 static dax_rc leftovers_look(const char *path, struct leftovers *out, struct dax_err *err)
@@ -62,9 +85,8 @@ static dax_rc leftovers_look(const char *path, struct leftovers *out, struct dax
         out->wal = NULL;
     if (!out->journal || !out->wal)
         return dax_err_set(err, DAX_NOMEM, 0, "no memory to open \"%s\"", path);
-    out->journal_hot = adopt_journal_hot(out->journal);
-    out->wal_full = adopt_not_empty(out->wal);
-    return DAX_OK;
+    dax_rc rc = adopt_journal_hot(out->journal, &out->journal_hot, err);
+    return rc == DAX_OK ? adopt_not_empty(out->wal, &out->wal_full, err) : rc;
 }
 
 static bool leftovers_any(const struct leftovers *l)

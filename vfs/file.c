@@ -325,14 +325,15 @@ static dax_rc file_resolve(const char *name, char **path_out, struct dax_err *er
     if (*path_out)
         return DAX_OK;
     if (errno != ENOENT)
-        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot open \"%s\"", name);
+        return dax_err_set(err, errno == ENOMEM ? DAX_NOMEM : DAX_CANT_OPEN, errno,
+                           "cannot open \"%s\"", name);
     const char *slash = strrchr(name, '/');
     char *directory = slash ? strndup(name, (size_t)(slash - name) + 1) : strdup(".");
     char *resolved = directory ? realpath(directory, NULL) : NULL;
     dax_rc rc = DAX_OK;
     if (!resolved) {
-        rc = dax_err_set(err, DAX_CANT_OPEN, errno, "cannot open \"%s\": directory \"%s\"", name,
-                         directory ? directory : "");
+        rc = dax_err_set(err, errno == ENOMEM ? DAX_NOMEM : DAX_CANT_OPEN, errno,
+                         "cannot open \"%s\": directory \"%s\"", name, directory ? directory : "");
         goto out;
     }
     const char *separator = strcmp(resolved, "/") == 0 ? "" : "/";
