@@ -117,8 +117,9 @@ dax_rc medium_judge(long fs_magic, int map_sync_errno, const char *path, enum me
                            "move the database to one, or open it without vfs=dax",
                            path, out->fs_name, objection);
     if (map_sync_errno != 0 && map_sync_errno != EOPNOTSUPP && map_sync_errno != EINVAL)
-        return dax_err_set(err, DAX_CANT_OPEN, map_sync_errno,
-                           "\"%s\" cannot be mapped into memory on %s", path, out->fs_name);
+        return dax_err_set(err, map_sync_errno == ENOMEM ? DAX_NOMEM : DAX_CANT_OPEN,
+                           map_sync_errno, "\"%s\" cannot be mapped into memory on %s", path,
+                           out->fs_name);
 
     char why[sizeof out->why];
     char sys[96];

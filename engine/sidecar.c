@@ -86,6 +86,25 @@ static uint64_t sidecar_round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
+/* 0 or an errno. */
+static int sidecar_fsync(int fd)
+{
+    while (fsync(fd) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+/* A signal may interrupt open. */
+static int sidecar_open_fd(const char *path, int flags, mode_t mode)
+{
+    int fd;
+    do {
+        fd = open(path, flags | O_CLOEXEC, mode);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 /* --- create ----------------------------------------------------------------------------------- */
 
 /* Permissions and, for root, the owner of the database, so that who may use it may recover it. */
@@ -109,10 +128,7 @@ static dax_rc sidecar_adopt_rights(int fd, const char *path, const struct stat *
 static dax_rc sidecar_make_file(const char *path, const struct stat *like, uint64_t bytes,
                                 int *fd_out, struct dax_err *err)
 {
-    int fd;
-    do {
-        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, like->st_mode & 0777);
-    } while (fd < 0 && errno == EINTR);
+    int fd = sidecar_open_fd(path, O_RDWR | O_CREAT | O_EXCL, like->st_mode & 0777);
     if (fd < 0) {
         bool full = errno == ENOSPC || errno == EDQUOT;
         return dax_err_set(err, full ? DAX_FULL : DAX_CANT_OPEN, errno,
@@ -209,19 +225,19 @@ static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
 /* File and name durable: a mark in the database must never outlive them. */
 static dax_rc sidecar_sync(int fd, const char *path, struct dax_err *err)
 {
-    if (fsync(fd) != 0)
-        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the log \"%s\"", path);
+    int e = sidecar_fsync(fd);
+    if (e != 0)
+        return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the log \"%s\"", path);
     char *dir = strdup(path);
     if (!dir)
         return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
     char *slash = strrchr(dir, '/');
     if (slash)
         slash[slash == dir ? 1 : 0] = '\0';
-    int dir_fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int e = dir_fd < 0 ? errno : 0;
-    /* EINVAL: the file system has nothing to sync in a directory. */
-    if (dir_fd >= 0 && fsync(dir_fd) != 0 && errno != EINVAL)
-        e = errno;
+    int dir_fd = sidecar_open_fd(slash ? dir : ".", O_RDONLY | O_DIRECTORY, 0);
+    e = dir_fd < 0 ? errno : sidecar_fsync(dir_fd);
+    if (e == EINVAL) /* the file system has nothing to sync in a directory */
+        e = 0;
     if (dir_fd >= 0)
         close(dir_fd);
     free(dir);
@@ -260,8 +276,9 @@ static dax_rc sidecar_init(struct sidecar *s, int fd, const char *path, struct d
 static dax_rc sidecar_give_name(struct sidecar *s, int fd, const char *unfinished, const char *path,
                                 struct dax_err *err)
 {
-    if (fsync(fd) != 0)
-        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the log \"%s\"", unfinished);
+    int e = sidecar_fsync(fd);
+    if (e != 0)
+        return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the log \"%s\"", unfinished);
     char *name = strdup(path);
     if (!name)
         return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
@@ -272,7 +289,8 @@ static dax_rc sidecar_give_name(struct sidecar *s, int fd, const char *unfinishe
     /* File systems that cannot refuse to replace: nobody else writes here, the database is locked. */
     if (errno == EINVAL && access(path, F_OK) != 0 && rename(unfinished, path) == 0)
         return DAX_OK;
-    return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot create the log \"%s\"", path);
+    bool full = errno == ENOSPC || errno == EDQUOT;
+    return dax_err_set(err, full ? DAX_FULL : DAX_CANT_OPEN, errno, "cannot create the log \"%s\"", path);
 }
 
 dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
@@ -412,6 +430,10 @@ static dax_rc sidecar_open_pool(struct sidecar *s, struct dax_err *err)
     case EPERM:
     case EROFS: return sidecar_open_error(s->path, errno, err);
     case ENOMEM: return dax_err_set(err, DAX_NOMEM, errno, "cannot map the log \"%s\"", s->path);
+    case EMFILE:
+    case ENFILE:
+    case EIO:
+        return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot open the log \"%s\"", s->path);
     default: return sidecar_not_ours(s->path, pmemobj_errormsg(), err);
     }
 }
@@ -434,7 +456,11 @@ static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
     uint64_t root_bytes = pmemobj_root_size(s->pool);
     if (root_bytes < SIDECAR_ROOT_BYTES)
         return sidecar_not_ours(s->path, "it was not completely made", err);
+    errno = 0;
     PMEMoid oid = pmemobj_root(s->pool, root_bytes);
+    if (OID_IS_NULL(oid) && errno != 0 && errno != EINVAL)
+        return dax_err_set(err, errno == ENOMEM ? DAX_NOMEM : DAX_CANT_OPEN, errno,
+                           "cannot open the log \"%s\"", s->path);
     if (OID_IS_NULL(oid))
         return sidecar_not_ours(s->path, pmemobj_errormsg(), err);
     struct sidecar_root *root = sidecar_root_address(s->pool, oid);
@@ -472,10 +498,7 @@ dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err)
 {
     struct sidecar s = {0};
     memset(out, 0, sizeof *out);
-    int fd;
-    do {
-        fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    } while (fd < 0 && errno == EINTR);
+    int fd = sidecar_open_fd(path, O_RDWR | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0 && errno == EISDIR)
         return sidecar_not_ours(path, "it is a directory", err);
     if (fd < 0)
