@@ -330,15 +330,17 @@ static dax_rc base_space_error(const struct base *b, const char *what, uint64_t 
 }
 
 /* Make the file's size durable. */
-static dax_rc base_sync_size(const struct base *b, struct dax_err *err)
+static dax_rc base_sync_size(struct base *b, struct dax_err *err)
 {
     if (b->persist->mode == PERSIST_VOLATILE)
         return DAX_OK;
     for (;;) {
         if (fsync(b->fd) == 0)
             return DAX_OK;
-        if (errno != EINTR)
-            return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the size of \"%s\"", b->path);
+        if (errno == EINTR)
+            continue;
+        b->sync_failed = true;
+        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the size of \"%s\"", b->path);
     }
 }
 

@@ -32,6 +32,9 @@ struct base {
     uint64_t leftover_bytes;    /* gap and scratch of before a crash, above file_bytes; 0: none */
     uint64_t map_bytes_min;     /* as base_map was told, for mapping again */
     bool map_sync;
+    dev_t dev;        /* identity of the file, where base_open opened it */
+    ino_t ino;
+    bool sync_failed; /* a sync of this file has failed: sticky; writer lock */
     struct base_map old[BASE_OLD_MAPS]; /* kept until close */
     unsigned old_count;
     /* Scratch: file bytes from scratch_start on, mapped in chunks; all under the writer lock except

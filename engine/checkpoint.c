@@ -69,6 +69,7 @@ static dax_rc relog_take_scratch(struct store *s, uint64_t pages, uint64_t *firs
     uint64_t index = GUARDED_GET(g->scratch_next);
     dax_rc rc = base_scratch_reserve(&s->base, s->base.file_bytes, (index + pages) << DAX_PAGE_SHIFT,
                                      err);
+    rc = store_base_synced(s, rc, err);
     if (rc != DAX_OK)
         return rc;
     GUARDED_SET(g->scratch_next, index + pages);
@@ -206,7 +207,7 @@ void checkpoint_after_abort(struct store *s, uint64_t file_bytes)
     checkpoint_drop_scratch(s);
     if (s->base.file_bytes <= file_bytes || s->base.scratch_start || file_bytes == 0)
         return;
-    if (store_synced(s, base_cut(&s->base, file_bytes, &err), &err) != DAX_OK) {
+    if (store_base_synced(s, base_cut(&s->base, file_bytes, &err), &err) != DAX_OK) {
         dax_log(err.rc, "%s", err.text); /* the next checkpoint or the close tries again */
         return;
     }
@@ -300,7 +301,7 @@ static dax_rc checkpoint_cut_file(struct store *s, bool spare_too, struct dax_er
     uint64_t bytes = checkpoint_round((cut ? cut : 1) << DAX_PAGE_SHIFT); /* page 0 has the mark */
     if (bytes >= s->base.file_bytes)
         return DAX_OK;
-    dax_rc rc = store_synced(s, base_cut(&s->base, bytes, err), err);
+    dax_rc rc = store_base_synced(s, base_cut(&s->base, bytes, err), err);
     if (rc != DAX_OK)
         return rc;
     uint64_t end = bytes >> DAX_PAGE_SHIFT;

@@ -2,6 +2,7 @@
 #include "engine/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,9 +183,11 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
         struct dax_err second;
         log_store(s, lsn, zero, sizeof zero);
         bool gone = log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
-        (void)store_fail(s, NULL, "%s; the transaction is %s", err ? err->text : "sync failed",
-                         gone ? "not committed" : "committed or not, which the next open will show");
-        return rc;
+        second.rc = DAX_IO_WRITE;
+        snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
+                 err ? err->text : "sync failed",
+                 gone ? "not committed" : "committed or not, which the next open will show");
+        return store_synced(s, rc, &second);
     }
     /* Everything in front of a whole record was whole. */
     GUARDED_SET(g->sealed_lsn, lsn);

@@ -114,6 +114,18 @@ uint64_t store_size(const struct store *s)
     return size;
 }
 
+static void store_set_failed(struct store *s, dax_rc rc, const char *text)
+{
+    int expected = 0;
+    if (!atomic_compare_exchange_strong(&s->failed, &expected, 1))
+        return;
+    s->failed_rc = rc;
+    snprintf(s->failed_text, sizeof s->failed_text, "%s: writes refused until reopened: %.380s",
+             s->base.path, text);
+    atomic_store_explicit(&s->failed, 2, memory_order_release);
+    dax_log(rc, "%s", s->failed_text);
+}
+
 dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...)
 {
     char text[DAX_ERR_TEXT - 128];
@@ -121,21 +133,20 @@ dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    int expected = 0;
-    if (atomic_compare_exchange_strong(&s->failed, &expected, 1)) {
-        snprintf(s->failed_text, sizeof s->failed_text, "%s: writes refused until reopened: %s",
-                 s->base.path, text);
-        atomic_store_explicit(&s->failed, 2, memory_order_release);
-        dax_log(DAX_CORRUPT, "%s", s->failed_text);
-    }
+    store_set_failed(s, DAX_CORRUPT, text);
     return dax_err_set(err, DAX_CORRUPT, 0, "%s: %s", s->base.path, text);
 }
 
 dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err)
 {
     if (rc == DAX_IO_WRITE)
-        (void)store_fail(s, NULL, "%s", err ? err->text : "a sync has failed");
+        store_set_failed(s, rc, err ? err->text : "a sync has failed");
     return rc;
+}
+
+dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *err)
+{
+    return s->base.sync_failed ? store_synced(s, rc, err) : rc;
 }
 
 dax_rc store_usable(struct store *s, struct dax_err *err)
@@ -143,8 +154,8 @@ dax_rc store_usable(struct store *s, struct dax_err *err)
     int failed = atomic_load_explicit(&s->failed, memory_order_acquire);
     if (failed == 0)
         return DAX_OK;
-    return dax_err_set(err, DAX_CORRUPT, 0, "%s",
-                       failed == 2 ? s->failed_text : "the database has failed a check");
+    return failed == 2 ? dax_err_set(err, s->failed_rc, 0, "%s", s->failed_text)
+                       : dax_err_set(err, DAX_CORRUPT, 0, "the database has failed a check");
 }
 
 /* --- open ----------------------------------------------------------------------------------------- */

@@ -43,6 +43,7 @@ struct store {
     bool owner_writer;        /* holds the exclusive file locks: registry or writer lock */
 
     _Atomic int failed;       /* 0 no, 1 being described, 2 described: sticky */
+    dax_rc failed_rc;         /* DAX_IO_WRITE after a sync, else DAX_CORRUPT; as failed_text, when 2 */
     char failed_text[DAX_ERR_TEXT];
 
     struct scan scan;         /* writer lock */
@@ -75,6 +76,10 @@ dax_rc store_fail(struct store *s, struct dax_err *err, const char *fmt, ...) DA
  * has reached the disk (a second fdatasync does not report what the first one lost), so the store
  * fails for good. */
 DAX_CHECKED dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err);
+
+/* The same for growing and cutting the file: they sync its size, but most of what can go wrong there
+ * has changed nothing, and is no reason to fail for good. */
+DAX_CHECKED dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *err);
 
 /* DAX_OK, or DAX_CORRUPT / the sticky error in *err. */
 DAX_CHECKED dax_rc store_usable(struct store *s, struct dax_err *err);

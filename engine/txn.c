@@ -156,6 +156,7 @@ static dax_rc txn_take_scratch(struct store *s, uint64_t *page_out, struct dax_e
     uint64_t index = GUARDED_GET(g->scratch_next);
     uint64_t in_use = s->base.file_bytes;
     dax_rc rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
+    rc = store_base_synced(s, rc, err);
     if (rc != DAX_OK)
         return rc;
     GUARDED_SET(g->scratch_next, index + 1);
@@ -252,7 +253,7 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
     dax_rc rc = txn_grow_direct(t, page, err);
     if (rc != DAX_OK)
         return rc;
-    rc = store_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
+    rc = store_base_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
     if (rc != DAX_OK)
         return rc;
     uint8_t *to = base_at(&s->base, page << DAX_PAGE_SHIFT);
@@ -289,7 +290,7 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
         return DAX_OK;
     if (!p) {
         /* Base must have room for it by the time of the commit, when nothing may fail. */
-        dax_rc rc = store_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
+        dax_rc rc = store_base_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
         if (rc == DAX_OK)
             rc = txn_add(s, page, &p, err);
         if (rc != DAX_OK)
@@ -343,7 +344,7 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     t->prepared = false;
     if (size_bytes >= t->size_bytes) {
-        dax_rc rc = store_synced(s, base_reserve(&s->base, pages << DAX_PAGE_SHIFT, err), err);
+        dax_rc rc = store_base_synced(s, base_reserve(&s->base, pages << DAX_PAGE_SHIFT, err), err);
         if (rc == DAX_OK)
             t->size_bytes = size_bytes;
         return rc;

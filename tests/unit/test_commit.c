@@ -505,11 +505,11 @@ START_TEST(test_direct_pages_whose_sync_failed_stop_the_store_before_the_record)
     db_end(writer);
     db_check_all(reader, PAGES, 1);
     unit_ok(conn_begin_read(writer, &err));
-    unit_fails(conn_begin_write(writer, &err), DAX_CORRUPT, "P1");
+    unit_fails(conn_begin_write(writer, &err), DAX_IO_WRITE, "P1");
     conn_end_read(writer);
     store->persist.ops = real_ops;
     db_close(reader);
-    unit_fails(conn_close(writer, &err), DAX_CORRUPT, "P1");
+    unit_fails(conn_close(writer, &err), DAX_IO_WRITE, "P1");
     writer = db_open(path);
     db_check_all(writer, PAGES, 1);
     db_close(writer);
@@ -529,15 +529,15 @@ START_TEST(test_a_record_whose_sync_failed_stops_the_store)
     db_end(writer);
     db_check_all(reader, PAGES, 1); /* reading goes on */
     unit_ok(conn_begin_read(writer, &err));
-    unit_fails(conn_begin_write(writer, &err), DAX_CORRUPT,
+    unit_fails(conn_begin_write(writer, &err), DAX_IO_WRITE,
                _i ? "committed or not" : "is not committed");
     struct checkpoint_result result;
-    unit_fails(conn_checkpoint(reader, CHECKPOINT_FULL, NULL, NULL, &result, &err), DAX_CORRUPT,
+    unit_fails(conn_checkpoint(reader, CHECKPOINT_FULL, NULL, NULL, &result, &err), DAX_IO_WRITE,
                "P2");
     conn_end_read(writer);
     store->persist.ops = real_ops;
     db_close(reader);
-    unit_fails(conn_close(writer, &err), DAX_CORRUPT, "P2");
+    unit_fails(conn_close(writer, &err), DAX_IO_WRITE, "P2");
     writer = db_open(path);
     unit_ok(conn_begin_read(writer, &err));
     if (!_i)
