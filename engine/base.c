@@ -127,21 +127,32 @@ dax_rc base_open(struct base *b, const char *path, bool create, bool must_write,
                  struct dax_err *err)
 {
     memset(b, 0, sizeof *b);
+    /* First: closing a descriptor of the file again would drop the locks of a stock connection. */
+    b->fd = -1;
+    b->path = strdup(path);
+    if (!b->path)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to open \"%s\"", path);
     b->fd = base_open_fd(path, O_RDWR | (create ? O_CREAT : 0));
     if (b->fd < 0 && (errno == EACCES || errno == EPERM || errno == EROFS || errno == ETXTBSY)) {
         int e = errno;
         /* O_NONBLOCK: a FIFO must not make us wait for its writer. */
         b->fd = base_open_fd(path, O_RDONLY | O_NONBLOCK);
-        if (b->fd < 0)
-            return base_open_error(path, create, errno == ENOENT && create ? e : errno, err);
+        if (b->fd < 0) {
+            e = errno == ENOENT && create ? e : errno;
+            base_close(b);
+            return base_open_error(path, create, e, err);
+        }
         if (must_write) {
             base_close(b);
             return dax_err_set(err, DAX_READONLY, e, "\"%s\" cannot be opened for writing", path);
         }
         b->read_only = true;
     }
-    if (b->fd < 0)
-        return base_open_error(path, create, errno, err);
+    if (b->fd < 0) {
+        int e = errno;
+        base_close(b);
+        return base_open_error(path, create, e, err);
+    }
 
     struct stat st;
     dax_rc rc = DAX_OK;
@@ -152,11 +163,13 @@ dax_rc base_open(struct base *b, const char *path, bool create, bool must_write,
     else if (!S_ISREG(st.st_mode))
         rc = dax_err_set(err, DAX_CANT_OPEN, 0,
                          "\"%s\" is not a regular file: a database must be one", path);
-    else if (!(b->path = strdup(path)))
-        rc = dax_err_set(err, DAX_NOMEM, 0, "no memory to open \"%s\"", path);
-    if (rc != DAX_OK)
+    if (rc != DAX_OK) {
         base_close(b);
-    return rc;
+        return rc;
+    }
+    b->dev = st.st_dev;
+    b->ino = st.st_ino;
+    return DAX_OK;
 }
 
 /* --- mapping ---------------------------------------------------------------------------------- */

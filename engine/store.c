@@ -164,15 +164,9 @@ dax_rc store_usable(struct store *s, struct dax_err *err)
 
 static void store_park(struct store *s)
 {
-    struct stat st;
-    struct parked *p = malloc(sizeof *p);
-    if (!p || fstat(s->base.fd, &st) != 0 || st.st_nlink == 0) {
-        free(p); /* not found again by anybody, but it stays open, which is what matters */
-        (void)base_take_fd(&s->base);
-        return;
-    }
-    *p = (struct parked){store_parked, st.st_dev, st.st_ino, base_take_fd(&s->base),
-                         s->base.read_only};
+    struct parked *p = s->parked;
+    s->parked = NULL;
+    *p = (struct parked){store_parked, s->dev, s->ino, base_take_fd(&s->base), s->base.read_only};
     store_parked = p;
 }
 
@@ -229,6 +223,7 @@ static void store_free(struct store *s)
         munmap((void *)s->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
     free(s->pages);
     free(s->sidecar_path);
+    free(s->parked);
     free(s);
 }
 
@@ -420,13 +415,14 @@ static dax_rc store_open_base(struct store *s, const char *path, const struct da
     int fd = stat(path, &st) == 0 ? store_unpark(&st, path, &read_only) : -1;
     dax_rc rc = fd >= 0 ? base_open_with(&s->base, path, fd, read_only, err)
                         : base_open(&s->base, path, o->create && !o->read_only, false, err);
-    if (rc != DAX_OK)
-        return rc;
-    if (fstat(s->base.fd, &st) != 0)
-        return dax_err_set(err, DAX_CANT_OPEN, errno, "%s", path);
-    s->dev = st.st_dev;
-    s->ino = st.st_ino;
-    return DAX_OK;
+    /* What was parked is parked again when the open fails. */
+    if (rc != DAX_OK && fd >= 0) {
+        s->base.fd = fd;
+        s->base.read_only = read_only;
+    }
+    s->dev = fd >= 0 ? st.st_dev : s->base.dev;
+    s->ino = fd >= 0 ? st.st_ino : s->base.ino;
+    return rc;
 }
 
 dax_rc store_acquire(const char *path, const struct dax_options *o, struct store **out,
@@ -435,17 +431,25 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
     *out = NULL;
     pthread_once(&store_fork_once, store_fork_install);
     struct store *fresh = calloc(1, sizeof *fresh);
-    if (!fresh)
+    if (fresh)
+        fresh->parked = malloc(sizeof *fresh->parked);
+    if (!fresh || !fresh->parked) {
+        free(fresh);
         return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot allocate a store");
+    }
     fresh->base.fd = -1;
 
     pthread_mutex_lock(&store_registry_lock);
     dax_rc rc;
     struct store *s = NULL;
     struct stat st;
-    if (stat(path, &st) == 0)
+    bool known = stat(path, &st) == 0;
+    if (known)
         s = store_find(st.st_dev, st.st_ino);
-    if (s) {
+    if (!known && (errno == EIO || errno == ENOMEM)) {
+        /* Whether it is open here already cannot be told. */
+        rc = dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine \"%s\"", path);
+    } else if (s) {
         rc = store_join(s, o, err);
     } else {
         rc = store_open_base(fresh, path, o, err);

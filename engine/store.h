@@ -26,6 +26,7 @@ struct store {
     unsigned refs;      /* registry lock */
     /* A page that the kernel empties in a child process (MADV_WIPEONFORK). Constant. */
     const volatile uint64_t *fork_guard;
+    struct parked *parked; /* made with the store: parking must not fail. Registry lock */
     dev_t dev;          /* constant: identity of the file */
     ino_t ino;
 
