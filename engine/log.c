@@ -189,9 +189,6 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
                  gone ? "not committed" : "committed or not, which the next open will show");
         return store_synced(s, rc, &second);
     }
-    /* Everything in front of a whole record was whole. */
-    GUARDED_SET(g->sealed_lsn, lsn);
-    GUARDED_SET(g->sealed_txid, GUARDED_GET(g->tail_txid));
     GUARDED_SET(g->tail_txid, txid);
     GUARDED_SET(g->lsn_tail, lsn + bytes);
     if (l->page_high > GUARDED_GET(g->log_high))

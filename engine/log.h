@@ -7,11 +7,11 @@
  * pages, store into the ring, P2. Before P2 a crash leaves a record that fails its hash, LSN or salt
  * and recovery stops in front of it; after P2 it is replayed. Only then does lsn_tail move.
  *
- * L6: nothing of a record is stored into base, and no cursor names it, before it is sealed: before
- * something durable besides itself says that it was whole. That is a seal (sidecar.h) or a whole
- * record behind it. In cache-line modes each commit seals its record. In msync mode that would double
- * what a commit costs, so there a commit leaves its pages in frames, and a checkpoint seals the last
- * record before it rehomes.
+ * L6: nothing of a record is stored into base, and no cursor names it, before it is sealed: before a
+ * seal (sidecar.h), which is durable and far from it, says that it was whole. A record behind it would
+ * say that, too, but one damaged place may take both. In cache-line modes each commit seals its
+ * record. In msync mode that would double what a commit costs, so there a commit leaves its pages in
+ * frames, and a checkpoint seals before it rehomes.
  */
 #ifndef DAX_LOG_H
 #define DAX_LOG_H

@@ -352,7 +352,8 @@ START_TEST(test_in_msync_mode_base_waits_for_the_checkpoint_that_seals)
     conn_end_read(reader);
     ck_assert_uint_eq(event_count, before);
 
-    /* One of an older state has; only the record of pages 1 to 3 has one behind it by then. */
+    /* One of an older state has, but a record behind another one is no seal of it: one damaged place
+     * may take both. */
     unit_ok(conn_begin_read(reader, &err));
     db_write(writer, 7, 9, 3);
     ck_assert_uint_eq(count_of(EVENT_OLD_PAGE, 0, event_count), 0);
@@ -360,7 +361,7 @@ START_TEST(test_in_msync_mode_base_waits_for_the_checkpoint_that_seals)
     static uint8_t page[DAX_PAGE_BYTES];
     for (uint64_t i = 1; i < 9; i++) {
         memcpy(page, base_at(&store->base, i * DB_PAGE), DB_PAGE);
-        ck_assert_uint_eq(db_version(page, i), i < 4 ? 2 : 1);
+        ck_assert_uint_eq(db_version(page, i), 1);
     }
     ck_assert_uint_eq(count_of(EVENT_SEAL, 0, event_count), 0);
 
