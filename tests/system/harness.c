@@ -23,6 +23,7 @@ static struct {
     pid_t owner;
     uint64_t seed;
     const char *vfs;
+    char context[512];
 } test;
 
 /* Guards log_buf: SQLite logs from any thread. */
@@ -133,11 +134,21 @@ void test_fail(const char *file, int line, const char *what, const char *fmt, ..
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fprintf(stderr, "\n  seed %llu, directory %s\n", (unsigned long long)test.seed, test.dir);
+    if (test.context[0])
+        fprintf(stderr, "  %s\n", test.context);
     if (log_len)
         fprintf(stderr, "  SQLite's log:\n%s", log_buf);
     fflush(stderr);
     remove_dir();
     _exit(1);
+}
+
+void test_context(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(test.context, sizeof test.context, fmt, ap);
+    va_end(ap);
 }
 
 void test_say(const char *fmt, ...)
@@ -198,7 +209,9 @@ static void start(const char *name)
     sqlite3_config(SQLITE_CONFIG_LOG, log_line, NULL);
     sqlite3_config(SQLITE_CONFIG_URI, 1);
     CHECK(sqlite3_initialize() == SQLITE_OK, "sqlite3_initialize");
-    if (test_on_dax())
+    if (test_register)
+        test_register();
+    else if (test_on_dax())
         test_load_extension(NULL);
 }
 
@@ -407,6 +420,12 @@ void stock_check(const char *path)
 static uint64_t hash_bytes(uint64_t h, const void *data, size_t len)
 {
     const unsigned char *p = data;
+    for (; len >= sizeof(uint64_t); p += sizeof(uint64_t), len -= sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, p, sizeof word);
+        h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 32;
+    }
     for (size_t i = 0; i < len; i++)
         h = (h ^ p[i]) * UINT64_C(0x100000001b3);
     return h;

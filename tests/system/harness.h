@@ -25,6 +25,13 @@
 /* Read the environment, print the seed, make the directory, load the extension. */
 void test_start(const char *name);
 
+/* A program that is linked with daxlite defines this: called instead of loading the extension, when
+ * SQLite has been configured and initialized. */
+__attribute__((weak)) void test_register(void);
+
+/* What a failure's message says about where in the test it happened. */
+void test_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* As test_start in a process that another test process has started on an existing directory. */
 void test_start_child(const char *name, const char *dir, uint64_t seed);
 
