@@ -38,6 +38,9 @@
 #ifndef MAP_SYNC
 #define MAP_SYNC 0x080000
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -463,6 +466,30 @@ static dax_rc base_fill(struct base *b, uint64_t to, struct dax_err *err)
     if (e != 0 && e != EOPNOTSUPP && e != ENOSYS)
         return base_space_error(b, "the holes", from, to, e, err);
     b->filled_bytes = to;
+    return DAX_OK;
+}
+
+dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_err *err)
+{
+    off_t end = (off_t)b->file_bytes, hole = lseek(b->fd, 0, SEEK_HOLE);
+    if (hole < 0 || hole >= end)
+        return DAX_OK;
+    if (exclusive)
+        return base_fill(b, b->file_bytes, err);
+    while (hole >= 0 && hole < end) {
+        off_t data = lseek(b->fd, hole, SEEK_DATA);
+        off_t stop = data < 0 || data > end ? end : data;
+        uint64_t from = (uint64_t)hole & ~(uint64_t)(DAX_PAGE_BYTES - 1);
+        if (madvise(base_at(b, from), (uint64_t)stop - from, MADV_POPULATE_READ) != 0) {
+            if (errno == EINTR || errno == EAGAIN)
+                continue;
+            if (errno == EINVAL) /* before Linux 5.14 */
+                break;
+            int e = errno == EFAULT ? ENOSPC : errno;
+            return base_space_error(b, "the holes", from, (uint64_t)stop, e, err);
+        }
+        hole = stop < end ? lseek(b->fd, stop, SEEK_HOLE) : end;
+    }
     return DAX_OK;
 }
 

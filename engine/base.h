@@ -83,6 +83,11 @@ static inline uint8_t *base_at(const struct base *b, uint64_t offset)
  * changed then. Writer lock. */
 DAX_CHECKED dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err);
 
+/* Give the file's holes their space now, where reading them would take it. For a file that may be
+ * changed only by whoever else has it (exclusive is false), reading takes it here, with an error instead of
+ * a signal. DAX_FULL. Writer lock, or nobody else has the base yet. */
+DAX_CHECKED dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_err *err);
+
 /* For base_reserve and the sidecar: allocate [from, to) of a file that holds no data there, so that
  * storing to it cannot fail for want of space. Extends the file. A file system that cannot allocate
  * gets zeros written. 0 or an errno (ENOSPC, EDQUOT, EFBIG: no space; what was allocated by then

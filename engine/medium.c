@@ -110,6 +110,7 @@ dax_rc medium_judge(long fs_magic, int map_sync_errno, const char *path, enum me
         snprintf(out->fs_name, sizeof out->fs_name, "0x%lx", (unsigned long)fs_magic);
 
     enum fs_class class = type ? type->class : FS_LOCAL;
+    out->holes_take_space = class == FS_MEMORY;
     const char *objection = medium_objection(class);
     if (objection)
         return dax_err_set(err, DAX_CANT_OPEN, 0,

@@ -3,6 +3,8 @@
 #ifndef DAX_MEDIUM_H
 #define DAX_MEDIUM_H
 
+#include <stdbool.h>
+
 #include "engine/persist.h"
 
 enum medium_choice {
@@ -14,6 +16,7 @@ enum medium_choice {
 struct medium {
     enum persist_mode mode;
     char fs_name[32]; /* "ext4", "tmpfs", ... or "0x1234" */
+    bool holes_take_space; /* reading one does (tmpfs), so on a full file system it is a SIGBUS */
     char why[160];    /* one sentence for the user: "MAP_SYNC granted by xfs", ... */
 };
 

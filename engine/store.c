@@ -358,6 +358,8 @@ static dax_rc store_build(struct store *s, const struct dax_options *o, struct d
     persist_init(&s->persist, s->medium.mode, s->base.fd);
     s->base.persist = &s->persist;
     rc = base_map(&s->base, s->medium.mode == PERSIST_PMEM, DAX_MAP_BYTES_MIN, err);
+    if (rc == DAX_OK && s->medium.holes_take_space)
+        rc = base_fill_holes(&s->base, s->owner_writer, err);
     if (rc == DAX_OK)
         rc = region_create(&s->region, err);
     if (rc == DAX_OK)
