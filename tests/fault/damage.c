@@ -276,6 +276,8 @@ int main(int argc, char **argv)
                         [EFFORT_LONG] = {{0, 50000}, {20000, 5000}}};
             flip_bits(p, much[effort].bits[slow]);
             damage_at_random(p, much[effort].random[slow]);
+            if (i == 0 && !msync)
+                damage_root_page(p, effort == EFFORT_LONG ? 1 : effort == EFFORT_CI ? 23 : 311);
         }
     printf("figure: bits flipped in log, root and mark: %llu\n", (unsigned long long)sum.flips);
     printf("figure: random damages of log and root: %llu\n", (unsigned long long)sum.random);

@@ -73,6 +73,9 @@ const char *verdict_name(enum verdict v);
  * which is the caller's). text: of the refusal. */
 enum verdict pair_try(struct pair *p, int *state_out, struct dax_err *err);
 
+/* Try each step-th byte of the page that the root is in, and say what it does. damage_root.c */
+void damage_root_page(struct pair *p, size_t step);
+
 /* With false, libpmemobj opens the pool each time, as in real life; else once in this process. */
 void pair_keep_pool_open(bool keep);
 
