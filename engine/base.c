@@ -345,19 +345,24 @@ static dax_rc base_space_error(const struct base *b, const char *what, uint64_t 
                        (unsigned long long)(to - from), what, b->path, (unsigned long long)from);
 }
 
+int base_fsync(int fd)
+{
+    while (fsync(fd) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
 /* Make the file's size durable. */
 static dax_rc base_sync_size(struct base *b, struct dax_err *err)
 {
     if (b->persist->mode == PERSIST_VOLATILE)
         return DAX_OK;
-    for (;;) {
-        if (fsync(b->fd) == 0)
-            return DAX_OK;
-        if (errno == EINTR)
-            continue;
-        b->sync_failed = true;
-        return dax_err_set(err, DAX_IO_WRITE, errno, "cannot sync the size of \"%s\"", b->path);
-    }
+    int e = base_fsync(b->fd);
+    if (e == 0)
+        return DAX_OK;
+    b->sync_failed = true;
+    return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the size of \"%s\"", b->path);
 }
 
 static int base_truncate(const struct base *b, uint64_t bytes)
@@ -674,11 +679,13 @@ int base_sync_directory(const char *path)
     char *slash = strrchr(dir, '/');
     if (slash)
         slash[slash == dir ? 1 : 0] = '\0';
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int e = fd < 0 ? errno : 0;
-    /* EINVAL: the file system has nothing to sync in a directory. */
-    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        e = errno;
+    int fd;
+    do {
+        fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    int e = fd < 0 ? errno : base_fsync(fd);
+    if (fd >= 0 && e == EINVAL) /* the file system has nothing to sync in a directory */
+        e = 0;
     if (fd >= 0)
         close(fd);
     free(dir);
@@ -703,7 +710,8 @@ dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struc
     /* The file may be new: what is committed to one without a name is lost. */
     int e = rc == DAX_OK && b->persist->mode != PERSIST_VOLATILE ? base_sync_directory(b->path) : 0;
     if (e != 0)
-        rc = dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the directory of \"%s\"", b->path);
+        rc = dax_err_set(err, e == ENOMEM ? DAX_NOMEM : DAX_IO_WRITE, e,
+                         "cannot sync the directory of \"%s\"", b->path);
     if (rc != DAX_OK) {
         (void)base_truncate(b, 0);
         base_set(&b->file_bytes, 0);

@@ -97,7 +97,10 @@ int base_allocate(int fd, uint64_t from, uint64_t to);
 /* End of the file as it is on the file system, scratch of a crash included. */
 uint64_t base_end(const struct base *b);
 
-/* Make the directory entry of `path` durable. 0 or an errno. */
+/* fsync, repeated after a signal. 0 or an errno. */
+int base_fsync(int fd);
+
+/* Make the directory entry of `path` durable. 0 or an errno (ENOMEM: no memory). */
 int base_sync_directory(const char *path);
 
 /* Give an empty file its first page, at once: whoever looks finds no file content or all of it. Page,

@@ -86,15 +86,6 @@ static uint64_t sidecar_round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* 0 or an errno. */
-static int sidecar_fsync(int fd)
-{
-    while (fsync(fd) != 0)
-        if (errno != EINTR)
-            return errno;
-    return 0;
-}
-
 /* A signal may interrupt open. */
 static int sidecar_open_fd(const char *path, int flags, mode_t mode)
 {
@@ -225,22 +216,12 @@ static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
 /* File and name durable: a mark in the database must never outlive them. */
 static dax_rc sidecar_sync(int fd, const char *path, struct dax_err *err)
 {
-    int e = sidecar_fsync(fd);
+    int e = base_fsync(fd);
     if (e != 0)
         return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the log \"%s\"", path);
-    char *dir = strdup(path);
-    if (!dir)
-        return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir ? 1 : 0] = '\0';
-    int dir_fd = sidecar_open_fd(slash ? dir : ".", O_RDONLY | O_DIRECTORY, 0);
-    e = dir_fd < 0 ? errno : sidecar_fsync(dir_fd);
-    if (e == EINVAL) /* the file system has nothing to sync in a directory */
-        e = 0;
-    if (dir_fd >= 0)
-        close(dir_fd);
-    free(dir);
+    e = base_sync_directory(path);
+    if (e == ENOMEM)
+        return dax_err_set(err, DAX_NOMEM, e, "no memory to make the log \"%s\"", path);
     if (e != 0)
         return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the directory of the log \"%s\"",
                            path);
@@ -276,7 +257,7 @@ static dax_rc sidecar_init(struct sidecar *s, int fd, const char *path, struct d
 static dax_rc sidecar_give_name(struct sidecar *s, int fd, const char *unfinished, const char *path,
                                 struct dax_err *err)
 {
-    int e = sidecar_fsync(fd);
+    int e = base_fsync(fd);
     if (e != 0)
         return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the log \"%s\"", unfinished);
     char *name = strdup(path);
