@@ -120,8 +120,9 @@ static void choices(struct level *l, unsigned bound)
             for (unsigned k = 0; k < (variants ? variants : 1); k++)
                 add_choice(l, RUN, i, k);
         }
-        if (t->stores)
-            add_choice(l, DRAIN, i, 0);
+        for (uint32_t k = 0; k < t->stores; k++)
+            if (machine_may_drain(t, k))
+                add_choice(l, DRAIN, i, k);
         for (uint32_t k = 0; k < t->lines; k++)
             add_choice(l, SHOW, i, k);
         if ((t->state == ASLEEP || t->woken) && machine->timeouts)
@@ -142,8 +143,8 @@ static void take(uint8_t choice)
     case DRAIN:
         if (machine_loud)
             printf("  T%u  %-28s the buffered store %s = 0x%llx becomes visible\n", i, "",
-                   arena_name(t->store[0].offset), (unsigned long long)t->store[0].value);
-        machine_drain_one(t);
+                   arena_name(t->store[which].offset), (unsigned long long)t->store[which].value);
+        machine_drain_one(t, which);
         break;
     case SHOW:
         if (machine_loud)

@@ -94,6 +94,9 @@ extern const struct il_program litmus_programs[];
 /* Search. max_states: give up above it. */
 struct il_result il_explore(const struct il_program *p, unsigned preemptions, uint64_t max_states);
 
+/* From now on stores are as weak as C's orders let them be, not as x86 has them. */
+void il_weak(void);
+
 /* Forget which addresses are shared: before the first search of another program. */
 void il_forget(void);
 

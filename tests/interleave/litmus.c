@@ -82,6 +82,12 @@ static void message_receive(void)
     IL_MUST(!y || x, "the message has arrived without its content");
 }
 
+static void message_send_relaxed(void)
+{
+    atomic_store_explicit(&s->x, 1, memory_order_relaxed);
+    atomic_store_explicit(&s->y, 1, memory_order_relaxed);
+}
+
 /* The same with content in two non-temporal lines. */
 static void send_lines(bool fence)
 {
@@ -166,6 +172,13 @@ const struct il_program litmus_programs[] = {
      0,
      0},
     {"litmus_message", "message passing", setup, {message_send, message_receive}, none, 0, 0},
+    {"litmus_message_relaxed",
+     "message passing without release: good on x86 alone",
+     setup,
+     {message_send_relaxed, message_receive},
+     none,
+     0,
+     0},
     {"litmus_lines_bad",
      "message passing in lines without a fence",
      setup,

@@ -11,6 +11,8 @@
  * read-modify-writes empty the buffer first. Stores into persistent memory are non-temporal: each line
  * becomes visible by itself at any time until the fence. (Real processors empty write-combining
  * buffers at locked instructions too; the engine does not rely on that, and neither does this.)
+ * With machine_weak a relaxed store may overtake those in front of it to other addresses, and only a
+ * release store waits for them: what C promises of stores, and arm64 does. Loads stay in order.
  *
  * A thread that waits for another one in a loop is put aside until somebody stores.
  */
@@ -31,6 +33,7 @@ bool machine_violated;
 char machine_violation[512];
 bool machine_loud;
 bool machine_start_again;
+bool machine_weak;
 
 static unsigned machine_self = IL_THREADS; /* the running thread */
 static void *scheduler_sp;
@@ -49,6 +52,11 @@ static uint8_t accessed[ARENA_BYTES / 4]; /* by which threads */
 static uint8_t stored_to[ARENA_BYTES / 4];
 static uint8_t shared[ARENA_BYTES / 4];
 static uint8_t unlocked[ARENA_BYTES / 4]; /* guarded, but accessed without the lock */
+
+void il_weak(void)
+{
+    machine_weak = true;
+}
 
 void machine_forget(void)
 {
@@ -225,18 +233,28 @@ static void memory_set(const struct thread *by, uint32_t offset, uint32_t size, 
     }
 }
 
-void machine_drain_one(struct thread *t)
+bool machine_may_drain(const struct thread *t, uint32_t k)
 {
-    memory_set(t, t->store[0].offset, t->store[0].size, t->store[0].value);
+    if (k > 0 && (!machine_weak || t->store[k].release))
+        return false;
+    for (uint32_t i = 0; i < k; i++) /* one address has one order */
+        if (t->store[i].offset == t->store[k].offset)
+            return false;
+    return true;
+}
+
+void machine_drain_one(struct thread *t, uint32_t k)
+{
+    memory_set(t, t->store[k].offset, t->store[k].size, t->store[k].value);
     t->stores--;
-    memmove(&t->store[0], &t->store[1], t->stores * sizeof t->store[0]);
+    memmove(&t->store[k], &t->store[k + 1], (t->stores - k) * sizeof t->store[0]);
     memset(&t->store[t->stores], 0, sizeof t->store[0]);
 }
 
 void machine_drain(struct thread *t)
 {
     while (t->stores)
-        machine_drain_one(t);
+        machine_drain_one(t, 0);
 }
 
 static void line_drop(struct thread *t, uint32_t i)
@@ -253,11 +271,9 @@ void machine_show(struct thread *t, uint32_t i)
     line_drop(t, i);
 }
 
-void il_nt_store(void *to, const void *from, size_t bytes)
+static void store_lines(void *to, const void *from, size_t bytes, bool known, bool plain)
 {
     uint8_t *at = to;
-    bool known = machine_self < IL_THREADS && at >= nontemporal.at &&
-                 at < nontemporal.at + nontemporal.bytes;
     for (size_t done = 0; known && done < bytes;) {
         uint8_t *line = (uint8_t *)((uintptr_t)(at + done) & ~(uintptr_t)(LINE - 1));
         struct thread *t = &machine->thread[machine_self];
@@ -274,11 +290,28 @@ void il_nt_store(void *to, const void *from, size_t bytes)
                 i = t->lines;
             }
             t->line[i].at = line;
+            t->line[i].plain = plain;
             memcpy(t->line[i].other, line, LINE);
             t->lines++;
         }
     }
     memcpy(to, from, bytes);
+}
+
+void il_nt_store(void *to, const void *from, size_t bytes)
+{
+    const uint8_t *at = to;
+    bool known = machine_self < IL_THREADS && at >= nontemporal.at &&
+                 at < nontemporal.at + nontemporal.bytes;
+    store_lines(to, from, bytes, known, false);
+}
+
+/* Before a release. */
+static void show_plain(struct thread *t)
+{
+    for (uint32_t i = t->lines; i-- > 0;)
+        if (t->line[i].plain)
+            machine_show(t, i);
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -378,15 +411,18 @@ bool machine_perform(unsigned i, unsigned variant)
     case IL_STORE:
         t->spins = 0;
         memset(t->spin, 0, sizeof t->spin);
+        if (op->order != memory_order_relaxed)
+            show_plain(t);
         if (op->order == memory_order_seq_cst) {
             machine_drain(t);
             memory_set(t, op->offset, op->size, op->value);
             break;
         }
         if (t->stores == BUFFER_MAX)
-            machine_drain_one(t);
+            machine_drain_one(t, 0);
         t->store[t->stores].offset = op->offset;
         t->store[t->stores].size = op->size;
+        t->store[t->stores].release = op->order != memory_order_relaxed;
         t->store[t->stores++].value = op->value;
         break;
     case IL_POINT: break;
@@ -407,6 +443,7 @@ bool machine_perform(unsigned i, unsigned variant)
         wake_one(op->offset, variant);
         break;
     default: {
+        show_plain(t);
         machine_drain(t);
         uint64_t old = memory_get(op->offset, op->size);
         uint64_t next = truncated(combine(op, old), op->size);
@@ -529,13 +566,17 @@ void il_nt_fence(void)
 void *il_memcpy(void *to, const void *from, size_t n, const struct il_site *site)
 {
     const uint8_t *p = from, *q = to;
+    bool stores = false;
     for (unsigned i = 0; i < shared_count && machine_self < IL_THREADS; i++) {
         const struct bytes *s = &shared_bytes[i];
         bool loads = p >= s->at && p < s->at + s->bytes && !lock_held(machine_self);
-        if (loads || (q >= s->at && q < s->at + s->bytes))
+        bool into = q >= s->at && q < s->at + s->bytes;
+        if (loads || into)
             stop_before(IL_POINT, site);
+        stores |= into;
     }
-    return memcpy(to, from, n);
+    store_lines(to, from, n, stores && machine_weak, true);
+    return to;
 }
 
 long il_syscall(long number, ...)

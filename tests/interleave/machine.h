@@ -45,9 +45,11 @@ struct thread {
         uint32_t offset;
         uint32_t size;
         uint64_t value;
+        uint64_t release; /* not before those in front of it */
     } store[BUFFER_MAX];
     struct {
         uint8_t *at;
+        uint64_t plain;      /* an ordinary store, for which a release store waits */
         uint8_t other[LINE]; /* what memory does not hold: the old bytes while the thread runs, the
                                 new ones while others do */
     } line[NT_MAX];
@@ -84,8 +86,14 @@ bool machine_perform(unsigned i, unsigned variant);
 /* Run it to its next step. */
 void machine_resume(unsigned i);
 
-/* The oldest buffered store, all of them, the line i of the thread become visible. */
-void machine_drain_one(struct thread *t);
+/* Stores may overtake each other where their memory orders let them, as they do elsewhere than on x86. */
+extern bool machine_weak;
+
+/* May the thread's buffered store k become visible now? */
+bool machine_may_drain(const struct thread *t, uint32_t k);
+
+/* Buffered store k, all of them in order, the line i of the thread become visible. */
+void machine_drain_one(struct thread *t, uint32_t k);
 void machine_drain(struct thread *t);
 void machine_show(struct thread *t, uint32_t i);
 

@@ -4,12 +4,15 @@
  *   interleave [-b BOUND] [-n STATES] [PROGRAM ...]   explore (all); status 1: a violation was found
  *   interleave -x PROGRAM ...                         look for the shortest violation; status 1: none
  *   interleave -r SCHEDULE PROGRAM                    run one schedule and print its steps
+ *   -w first: stores may overtake each other where C lets them, not only where x86 does
  *   interleave -l                                     list the programs
  */
 #include "tests/interleave/explore.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+
+static bool weak;
 
 static const struct il_program *find(const char *name)
 {
@@ -41,7 +44,7 @@ static void report_violation(const struct il_program *p, const struct il_result 
     printf("its steps:\n");
     struct il_result again = il_replay(p, r->schedule);
     printf("%s\n", again.violated ? again.text : "(not repeated: the schedule does not fit)");
-    printf("again: %s -r '%s' %s\n", self, r->schedule, p->name);
+    printf("again: %s %s-r '%s' %s\n", self, weak ? "-w " : "", r->schedule, p->name);
 }
 
 static int explore(const struct il_program *p, int bound, uint64_t max_states, const char *self)
@@ -60,8 +63,8 @@ static int explore(const struct il_program *p, int bound, uint64_t max_states, c
     char limit[40] = "";
     if (in_force)
         snprintf(limit, sizeof limit, " of at most %u preemptions", in_force);
-    printf("figure: interleavings %s: %.3g%s (%" PRIu64 " states)\n", p->name, r.interleavings,
-           limit, r.states);
+    printf("figure: interleavings %s%s: %.3g%s (%" PRIu64 " states)\n", p->name,
+           weak ? ", weak stores" : "", r.interleavings, limit, r.states);
     fflush(stdout);
     return !r.complete;
 }
@@ -77,6 +80,10 @@ int main(int argc, char **argv)
         case 'b': bound = atoi(argv[++first]); break;
         case 'n': max_states = strtoull(argv[++first], NULL, 10); break;
         case 'r': schedule = argv[++first]; break;
+        case 'w':
+            il_weak();
+            weak = true;
+            break;
         case 'x': must_violate = true; break;
         default:
             for (size_t i = 0; programs[i].name; i++)
@@ -99,7 +106,9 @@ int main(int argc, char **argv)
             struct il_result r = hunt(p, max_states);
             if (r.violated) {
                 report_violation(p, &r, argv[0]);
-                printf("figure: weakening found: %s\n", p->name);
+                const char *weakening = strstr(argv[0], "weak_");
+                printf("figure: weakening found, %s: %s\n", weakening ? weakening + 5 : p->name,
+                       r.text);
                 return 0;
             }
             status = 1;

@@ -46,6 +46,11 @@ WEAKENINGS = [
      "newest_size",
      "if (atomic_load_explicit(&e->txid, memory_order_acquire) == txid) {", "{"),
 
+    ("entry_size", "snapshot.c", "snapshot_publish: the entry's size may come before its invalidation",
+     "-w newest_size",
+     "atomic_store_explicit(&e->size_bytes, size_bytes, memory_order_release);",
+     "atomic_store_explicit(&e->size_bytes, size_bytes, memory_order_relaxed);"),
+
     # Pin and zap.
     ("pin_store_short", "pin.c", "pin_take_base: the pin's store is not sequentially consistent",
      "pin_push_rehome",
@@ -92,6 +97,10 @@ WEAKENINGS = [
      "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),",
      "    atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);\n"
      "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),"),
+    ("node_link", "rehome.c", "rehome_save_base: the link to the node may come before its content",
+     "-w old_pin_rehome chain_rehome",
+     "atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);",
+     "atomic_store_explicit(&r->nodes[newer].older, node, memory_order_relaxed);"),
     ("save_base", "rehome.c", "rehome_zap: base is not saved for old snapshots",
      "old_pin_rehome old_pin_reuse",
      "if (!b->marker || !rehome_save_base(s, page, head)) {",
