@@ -40,7 +40,7 @@ POINTS = {
 }
 QUICK = ["--exhaustive", "256", "--samples", "32", "--seed", "1"]
 # One crash; two; one, and a bit of the log or a cursor turned over; both.
-KINDS = [["--deep", "0", "--damage", "0"], ["--deep", "20", "--damage", "0"],
+KINDS = [["--deep", "0", "--damage", "0"], ["--deep", "10", "--damage", "0"],
          ["--deep", "0", "--damage", "1"], ["--deep", "10", "--damage", "1"]]
 
 
