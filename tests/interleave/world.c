@@ -59,6 +59,11 @@ dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *e)
     return rc;
 }
 
+dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *e)
+{
+    return store_synced(s, rc, e);
+}
+
 dax_rc store_usable(struct store *s, struct dax_err *e)
 {
     (void)s;
@@ -103,6 +108,15 @@ dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_
     (void)s;
     (void)c;
     return persist_point(p, PERSIST_P4_CURSOR, ring, 64, e);
+}
+
+dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
+                    struct dax_err *e)
+{
+    (void)s;
+    (void)salt;
+    (void)lsn;
+    return persist_point(p, PERSIST_P7_SEAL, ring, 64, e);
 }
 
 uint64_t owner_start_time(int pid)
