@@ -93,7 +93,8 @@ void pair_keep(struct pair *p)
     memcpy(kept.root, p->root, sizeof kept.root);
     memcpy(&kept.twin, p->twin, sizeof kept.twin);
     memcpy(kept.ring, ring_start(p), kept.ring_bytes);
-    memcpy(kept.list, p->list.at, p->list.bytes);
+    if (p->list.bytes)
+        memcpy(kept.list, p->list.at, p->list.bytes);
 }
 
 /* Scratch is beyond what the recovery cuts off: then the file is taken from a copy. */

@@ -418,6 +418,9 @@ static struct workload *workload_here(const struct workload *w)
     return &here;
 }
 
+/* Of the leak checker, where it is in the program. */
+void __lsan_do_leak_check(void) __attribute__((weak));
+
 static int child_plan(void *arg)
 {
     static const struct plan none = {.class = FAULT_CLASS_COUNT};
@@ -439,6 +442,8 @@ static int child_plan(void *arg)
         continue;
     totals->injected[r.plan->class] += r.injected;
     totals->refused[r.plan->class] += r.refused;
+    if (__lsan_do_leak_check && (r.plan->class == FAULT_HEAP || r.plan->class == FAULT_SQLITE_HEAP))
+        __lsan_do_leak_check(); /* a child ends without it */
     return 0;
 }
 
