@@ -184,6 +184,13 @@ uint64_t conn_size(struct conn *c)
     return c->reading ? c->size_bytes : store_size(c->store);
 }
 
+uint64_t conn_size_committed(struct conn *c)
+{
+    if (!store_same_process(c->store))
+        return 0;
+    return c->reading ? c->size_bytes : store_size(c->store);
+}
+
 /* --- reading ----------------------------------------------------------------------------------------- */
 
 /* Copy a piece of a page. Bytes 18, 19 and 72 - 91 of the database are never loaded: they may be

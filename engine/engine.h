@@ -84,6 +84,10 @@ void conn_end_read(struct conn *c);
  * snapshot: the newest committed size. */
 uint64_t conn_size(struct conn *c);
 
+/* Size of the database in the snapshot, also where the running transaction has changed it: what
+ * conn_read_committed reads. Without a snapshot: the newest committed size. */
+uint64_t conn_size_committed(struct conn *c);
+
 /* Txid of the snapshot that c holds, 0 without one. After conn_commit: of what it committed. */
 uint64_t conn_snapshot(const struct conn *c);
 
@@ -230,6 +234,12 @@ struct page_info {
 uint64_t conn_page_count(struct conn *c);
 /* page >= conn_page_count: all zero, ABSENT. */
 void conn_page_info(struct conn *c, uint64_t page, struct page_info *out);
+
+/* A number that differs from that of an earlier call, by whatever connection, if the page's committed
+ * content does. 0: not known, since the snapshot that c holds (it must hold one) does not see the
+ * newest version, or the page is being reclaimed just now. The number may change without the content;
+ * it counts to 2^32 and then begins again. Ask before reading what it is to stand for. */
+uint64_t conn_page_stamp(struct conn *c, uint64_t page);
 
 struct holder_info {
     uint64_t connection; /* number of the connection in its store, from 1 */

@@ -116,6 +116,22 @@ void conn_page_info(struct conn *c, uint64_t page, struct page_info *out)
     out->refcount = holders_refcount(c->store, page);
 }
 
+uint64_t conn_page_stamp(struct conn *c, uint64_t page)
+{
+    if (!c->reading || !store_same_process(c->store) || page >= conn_page_count(c))
+        return 0;
+    const struct region *r = &c->store->region;
+    uint64_t w = pageword_load(r, page);
+    struct version v;
+    if (pageword_state(w) != PAGE_MAPPED || !chain_find(r, w, c->snapshot, &v))
+        return 0;
+    /* Without a chain, base is what every active snapshot sees. A node that was reused meanwhile has
+     * changed the word. */
+    if (v.node != pageword_node(w) || pageword_load(r, page) != w)
+        return 0;
+    return (uint64_t)pageword_generation(w) + 1;
+}
+
 size_t conn_holders(struct conn *c, struct holder_info *out, size_t max)
 {
     return store_same_process(c->store) ? holders_list(c->store, c->slot, out, max) : 0;

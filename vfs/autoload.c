@@ -32,6 +32,8 @@ int autoload_connection(sqlite3 *db, char **err_out, const struct sqlite3_api_ro
     int rc = functions_register(db);
     if (rc == SQLITE_BUSY)
         return SQLITE_OK; /* a statement is running, and everything is there already */
+    if (rc == SQLITE_OK)
+        rc = owner_functions_register(db);
     if (rc == SQLITE_OK) {
         what = "table dax_pages";
         rc = pages_table_register(db);

@@ -292,6 +292,7 @@ static int file_close(sqlite3_file *file)
     struct file *f = (struct file *)file;
     struct dax_err err;
     names_remove(f);
+    owner_cache_close(f->owners); /* before the store may be another one */
     dax_rc rc = conn_close(f->conn, report_clear(&err));
     int code = rc == DAX_OK ? SQLITE_OK : file_failure(f, REPORT_WRITE, rc, &err);
     journal_free(&f->journal);
@@ -380,6 +381,7 @@ int file_open(struct file *f, const char *name, int flags, int *out_flags)
         f->path = NULL;
         return report_failure(REPORT_OPEN, rc, &err);
     }
+    f->owners = owner_cache_open(f->path);
     f->journal_name = sqlite3_filename_journal(name);
     f->wal_name = sqlite3_filename_wal(name);
     f->journal.image = journal_file_image;

@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "vfs/journal.h"
+#include "vfs/owner_map.h"
 #include "vfs/report.h"
 #include "vfs/sqlite.h"
 
@@ -37,6 +38,7 @@ struct file {
     sqlite3 **db_slot;      /* SQLite's memory: the connection that uses the file now */
     struct journal journal; /* its memory serves all transactions */
     bool journal_open;
+    struct owner_cache *owners; /* NULL: there was no memory for it */
     struct file *next, *previous;
 };
 

@@ -202,6 +202,7 @@ static int control_ask(struct file *f, int op, void *arg)
         return SQLITE_OK;
     case SQLITE_FCNTL_HAS_MOVED: control_has_moved(f, arg); return SQLITE_OK;
     case DAX_FCNTL_CONN: *(struct conn **)arg = f->conn; return SQLITE_OK;
+    case DAX_FCNTL_OWNERS: *(struct owner_cache **)arg = f->owners; return SQLITE_OK;
     default: return SQLITE_NOTFOUND;
     }
 }

@@ -9,10 +9,15 @@
  * A constraint on page becomes the bounds of the walk. Bounds are only ever too wide (for values
  * that are not integers): SQLite checks every row again.
  *
+ * Owners of pages (owner, type, role, virtual_table) are looked up in a map of the whole database,
+ * which is made when the first row's is asked for: owner_map.h. It is of one state, the one that the
+ * connection reads, for all rows of a scan. Queries that do not name these columns make no map.
+ *
  * A cursor keeps the database's name, not its connection: a DETACH can come between two rows.
  */
 #include <string.h>
 
+#include "vfs/owner_map.h"
 #include "vfs/schema.h"
 #include "vfs/vfs.h"
 
@@ -23,12 +28,22 @@ enum pages_column {
     COLUMN_VERSIONS,
     COLUMN_FLAGS,
     COLUMN_GENERATION,
+    COLUMN_OWNER,
+    COLUMN_TYPE,
+    COLUMN_ROLE,
+    COLUMN_VIRTUAL_TABLE,
     COLUMN_SCHEMA /* hidden; the argument of dax_pages(...) */
 };
 
+/* Of these, the ones that need the map of owners. */
+#define OWNER_COLUMNS                                                                              \
+    ((1ull << COLUMN_OWNER) | (1ull << COLUMN_TYPE) | (1ull << COLUMN_ROLE) |                      \
+     (1ull << COLUMN_VIRTUAL_TABLE))
+
 static const char pages_declaration[] =
     "CREATE TABLE dax_pages(page INTEGER, state TEXT, refcount INTEGER, versions INTEGER,"
-    " flags TEXT, generation INTEGER, schema TEXT HIDDEN)";
+    " flags TEXT, generation INTEGER, owner TEXT, type TEXT, role TEXT, virtual_table TEXT,"
+    " schema TEXT HIDDEN)";
 
 /* Constraints that a walk uses. The bit of each in idxNum is its index; its value in xFilter's
  * arguments comes in this order. */
@@ -56,7 +71,8 @@ struct pages_cursor {
     sqlite3_int64 page;
     sqlite3_int64 last; /* of the walk */
     bool eof;
-    struct page_info info; /* of page */
+    struct page_info info;    /* of page */
+    struct owner_map *owners; /* NULL: not asked for yet */
 };
 
 static int pages_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
@@ -140,6 +156,8 @@ static int pages_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
     }
     if (args == 0)
         sqlite3_str_appendall(text, "every page");
+    if (info->colUsed & OWNER_COLUMNS) /* for people who read plans */
+        sqlite3_str_appendall(text, " with owners");
     info->idxStr = sqlite3_str_finish(text);
     info->needToFreeIdxStr = 1;
     if (!info->idxStr)
@@ -168,6 +186,7 @@ static int pages_open(sqlite3_vtab *table, sqlite3_vtab_cursor **cursor_out)
 static int pages_close(sqlite3_vtab_cursor *cursor)
 {
     struct pages_cursor *cur = (struct pages_cursor *)cursor;
+    owner_map_release(cur->owners);
     sqlite3_free(cur->schema);
     sqlite3_free(cur);
     return SQLITE_OK;
@@ -249,6 +268,8 @@ static int pages_filter(sqlite3_vtab_cursor *cursor, int bounds, const char *tex
             pages_narrow((enum pages_bound)b, value, &first, &last);
     }
     cur->eof = true;
+    owner_map_release(cur->owners);
+    cur->owners = NULL;
     sqlite3_free(cur->schema);
     cur->schema = NULL;
     char *why;
@@ -281,11 +302,67 @@ static const char *pages_flags(const struct page_info *info)
     return info->poisoned ? "poisoned" : "";
 }
 
+/* --- owners ------------------------------------------------------------------------------------- */
+
+static const char *pages_owner_text(const struct owner *o, enum pages_column column)
+{
+    switch (column) {
+    case COLUMN_OWNER: return o->name;
+    case COLUMN_TYPE: return o->type;
+    case COLUMN_ROLE: return o->role;
+    default: return o->virtual_table;
+    }
+}
+
+/* SQLite's pages may be smaller: then each text once, in the order of the pages. */
+static int pages_owner_column(struct pages_cursor *cur, sqlite3_context *ctx,
+                              enum pages_column column)
+{
+    struct pages_table *t = (struct pages_table *)cur->base.pVtab;
+    if (!cur->owners) {
+        char *why;
+        int rc = owner_map_of_schema(t->db, cur->schema, &cur->owners, &why);
+        if (rc != SQLITE_OK) {
+            if (why)
+                (void)pages_error(&t->base, sqlite3_mprintf("dax_pages: %s", why));
+            sqlite3_free(why);
+            return rc;
+        }
+    }
+    const char *texts[DAX_PAGE_BYTES / 512];
+    uint64_t first;
+    uint32_t count = owner_pages_within(cur->owners, (uint64_t)cur->page, &first), found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct owner o;
+        owner_of_sqlite_page(cur->owners, first + i, &o);
+        const char *text = pages_owner_text(&o, column);
+        uint32_t k = 0;
+        while (text && k < found && strcmp(texts[k], text) != 0)
+            k++;
+        if (text && k == found)
+            texts[found++] = text;
+    }
+    if (found == 0)
+        return SQLITE_OK; /* NULL */
+    sqlite3_str *all = sqlite3_str_new(t->db);
+    for (uint32_t k = 0; k < found; k++)
+        sqlite3_str_appendf(all, "%s%s", k ? ", " : "", texts[k]);
+    char *text = sqlite3_str_finish(all);
+    if (!text)
+        return SQLITE_NOMEM;
+    sqlite3_result_text(ctx, text, -1, sqlite3_free);
+    return SQLITE_OK;
+}
+
 static int pages_column(sqlite3_vtab_cursor *cursor, sqlite3_context *ctx, int column)
 {
-    const struct pages_cursor *cur = (const struct pages_cursor *)cursor;
+    struct pages_cursor *cur = (struct pages_cursor *)cursor;
     const struct page_info *info = &cur->info;
     switch ((enum pages_column)column) {
+    case COLUMN_OWNER:
+    case COLUMN_TYPE:
+    case COLUMN_ROLE:
+    case COLUMN_VIRTUAL_TABLE: return pages_owner_column(cur, ctx, (enum pages_column)column);
     case COLUMN_PAGE: sqlite3_result_int64(ctx, cur->page); break;
     case COLUMN_STATE:
         sqlite3_result_text(ctx, page_state_name(info->state), -1, SQLITE_STATIC);

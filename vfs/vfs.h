@@ -17,6 +17,9 @@
 /* The same, for vfs_checkpoint alone. */
 #define DAX_FCNTL_CHECKPOINT 0x64617802
 
+/* arg is a struct owner_cache **: owner_map.h. */
+#define DAX_FCNTL_OWNERS 0x64617803
+
 /* Register the VFS with SQLite, once per process; again: only makes it the default where asked.
  * SQLITE_OK, SQLITE_NOMEM, SQLITE_ERROR without a default VFS to wrap. vfs.c */
 int vfs_install(bool make_default);
@@ -40,6 +43,9 @@ DAX_CHECKED dax_rc vfs_checkpoint(sqlite3 *db, const char *schema, struct conn *
 
 /* SQL functions dax_version, dax_status, dax_checkpoint. functions.c */
 int functions_register(sqlite3 *db);
+
+/* SQL functions dax_owner, dax_owner_sqlite. owner_functions.c */
+int owner_functions_register(sqlite3 *db);
 
 /* Eponymous table dax_pages. pages_table.c */
 int pages_table_register(sqlite3 *db);
