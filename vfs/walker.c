@@ -137,6 +137,8 @@ bool walk_claim(struct walk *w, uint32_t page, uint32_t parent, enum walk_role r
     }
     if (gives_way && !w->weak)
         walk_trouble(w, m->parent[page], TROUBLE_NAMES_TAKEN, page);
+    if (gives_way)
+        m->role[page] = 0; /* the one that named it was wrong, not the page */
     m->role[page] = (uint8_t)((m->role[page] & ~WALK_ROLE_MASK) | role);
     m->parent[page] = walk_is_root(role) ? 0 : parent;
     return true;
@@ -159,13 +161,28 @@ static void walk_chain_lost(struct walk *w, uint32_t page, uint32_t owner)
     }
 }
 
+/* Two chains lead to `page`, and one of them has it. Whose the rest is, is as doubtful. */
+static void walk_chain_doubtful(struct walk *w, uint32_t page)
+{
+    while (w->failed == WALK_OK && walk_exists(w, page) &&
+           walk_is_overflow(walk_role(w->map, page)) && walk_load(w, page, w->chain_buf)) {
+        page = dbformat_u32(w->chain_buf);
+        if (!walk_exists(w, page) || (w->map->role[page] & WALK_DAMAGED))
+            return; /* the end, or the rest has been seen to */
+        w->map->role[page] |= WALK_DAMAGED;
+    }
+}
+
 bool walk_chain(struct walk *w, uint32_t page, uint32_t owner, enum walk_role role, uint64_t bytes,
                 uint8_t *to, uint32_t *room)
 {
     uint32_t each = w->map->header.usable - 4;
     while (bytes) {
-        if (!walk_claim(w, page, owner, role))
+        if (!walk_claim(w, page, owner, role)) {
+            if (!w->weak)
+                walk_chain_doubtful(w, page);
             return false;
+        }
         if (!walk_load(w, page, w->chain_buf)) {
             walk_chain_lost(w, page, owner);
             return false;
