@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/chain.h"
 #include "engine/conn.h"
 #include "engine/holders.h"
 #include "engine/pageword.h"

@@ -50,7 +50,7 @@ struct owner {
     const char *role;          /* never NULL */
     uint32_t root;             /* of the tree, 0: none */
     uint32_t parent;           /* the page that names it, 0: none */
-    bool unreadable;           /* when the map was made */
+    bool unreadable;           /* when the walker last read it */
     bool damaged;
     uint32_t below;   /* owner unknown because this page cannot be followed; 0: no such */
     char detail[320]; /* what is wrong with it or why its owner is not known; "" */
