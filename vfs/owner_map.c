@@ -191,22 +191,26 @@ static uint32_t owner_stamp(void *arg, uint64_t offset, uint32_t len)
 }
 
 /* SQLite before 3.41 has no call that asks whether it was interrupted, nor any that runs the progress
- * handler: a statement that counts does both. */
+ * handler: a statement that counts does both. It needs the schema (or an authorizer's leave), though,
+ * and a map is wanted most where the schema cannot be read: then the simplest statement asks for the
+ * interrupt alone. */
 static bool owner_stop(void *arg)
 {
-    static const char count[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
-                                " WHERE i < 20) SELECT count(*) FROM n";
+    static const char *const probes[] = {
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20)"
+        " SELECT count(*) FROM n",
+        "SELECT 1",
+    };
     struct owner_source *s = arg;
-    if (!s->db)
-        return false;
-    int rc = s->probe ? SQLITE_OK : sqlite3_prepare_v2(s->db, count, -1, &s->probe, NULL);
-    if (rc == SQLITE_OK)
+    int rc = SQLITE_OK;
+    for (int i = 0; i < 2 && s->db && !s->probe && rc != SQLITE_INTERRUPT; i++)
+        rc = sqlite3_prepare_v2(s->db, probes[i], -1, &s->probe, NULL);
+    if (s->probe) {
         rc = sqlite3_step(s->probe);
-    sqlite3_reset(s->probe);
-    if (rc == SQLITE_ROW)
-        return false;
-    s->code = rc;
-    return true;
+        sqlite3_reset(s->probe);
+    }
+    s->code = SQLITE_INTERRUPT;
+    return rc == SQLITE_INTERRUPT;
 }
 
 /* Has a page that the map could not read become readable? */
@@ -391,7 +395,7 @@ static void owner_troubles(const struct walk_map *m, uint32_t page, char *buf, s
         }
     }
     if (used == 0)
-        snprintf(buf, room, "is damaged");
+        snprintf(buf, room, "is reached through a damaged page");
 }
 
 /* Why nobody owns the page. */

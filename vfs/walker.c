@@ -80,7 +80,8 @@ static void walk_stamp(struct walk *w, uint32_t page)
         w->map->stamp[page] = s->stamp(s->arg, (uint64_t)(page - 1) * size, size);
 }
 
-bool walk_load(struct walk *w, uint32_t page, uint8_t *buf)
+/* The first `len` bytes of a page. */
+static bool walk_load_part(struct walk *w, uint32_t page, uint8_t *buf, uint32_t len)
 {
     const struct walk_source *s = w->source;
     uint32_t size = w->map->header.page_size;
@@ -91,7 +92,7 @@ bool walk_load(struct walk *w, uint32_t page, uint8_t *buf)
         return false;
     }
     walk_stamp(w, page);
-    switch (s->read(s->arg, (uint64_t)(page - 1) * size, size, buf)) {
+    switch (s->read(s->arg, (uint64_t)(page - 1) * size, len, buf)) {
     case WALK_READ: return true;
     case WALK_UNREADABLE: break;
     case WALK_STOPPED: w->failed = WALK_GIVEN_UP; return false;
@@ -103,6 +104,11 @@ bool walk_load(struct walk *w, uint32_t page, uint8_t *buf)
     if (!known)
         w->map->stamp[page] = 0;
     return false;
+}
+
+bool walk_load(struct walk *w, uint32_t page, uint8_t *buf)
+{
+    return walk_load_part(w, page, buf, w->map->header.page_size);
 }
 
 /* --- claims ----------------------------------------------------------------------------------- */
@@ -165,7 +171,7 @@ static void walk_chain_lost(struct walk *w, uint32_t page, uint32_t owner)
 static void walk_chain_doubtful(struct walk *w, uint32_t page)
 {
     while (w->failed == WALK_OK && walk_exists(w, page) &&
-           walk_is_overflow(walk_role(w->map, page)) && walk_load(w, page, w->chain_buf)) {
+           walk_is_overflow(walk_role(w->map, page)) && walk_load_part(w, page, w->chain_buf, 4)) {
         page = dbformat_u32(w->chain_buf);
         if (!walk_exists(w, page) || (w->map->role[page] & WALK_DAMAGED))
             return; /* the end, or the rest has been seen to */
@@ -183,7 +189,7 @@ bool walk_chain(struct walk *w, uint32_t page, uint32_t owner, enum walk_role ro
                 walk_chain_doubtful(w, page);
             return false;
         }
-        if (!walk_load(w, page, w->chain_buf)) {
+        if (!walk_load_part(w, page, w->chain_buf, room ? w->map->header.page_size : 4)) {
             walk_chain_lost(w, page, owner);
             return false;
         }

@@ -184,6 +184,7 @@ static bool mend_place(struct walk *w, const struct mend_step *step)
     } else if (step->type == MAP_OVERFLOW && walk_is_overflow(above)) {
         mend_set(m, step->page, WALK_OVERFLOW);
         m->parent[step->page] = m->parent[step->parent];
+        m->role[step->page] |= m->role[step->parent] & WALK_DAMAGED; /* whose chain is it? */
     } else {
         return false;
     }

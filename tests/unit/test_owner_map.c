@@ -575,6 +575,35 @@ START_TEST(an_unreadable_first_page_is_the_schema)
 }
 END_TEST
 
+START_TEST(owners_are_known_where_sqlite_calls_the_schema_malformed)
+{
+    sqlite3 *db = big_database(0);
+    struct mix_oracle o;
+    mix_ask(&o, db);
+    dax_close(db);
+    const char *path = unit_path("big.db");
+    static uint8_t first[4096];
+    FILE *f = fopen(path, "r+");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fread(first, 1, sizeof first, f), sizeof first);
+    uint8_t *sql = memmem(first, sizeof first, "CREATE TABLE long", 17);
+    ck_assert_ptr_nonnull(sql);
+    ck_assert_int_eq(fseek(f, sql - first, SEEK_SET), 0);
+    ck_assert_int_eq(fputs("CRXATE", f) < 0, 0);
+    fclose(f);
+    db = dax_open("big");
+    expect_error(db, "SELECT count(*) FROM big", SQLITE_CORRUPT, "malformed database schema");
+    for (unsigned p = 1; p <= o.count; p += 10) {
+        char ask_owner[200];
+        snprintf(ask_owner, sizeof ask_owner,
+                 "SELECT ifnull(dax_owner_sqlite(%u) ->> '$.owners[0].name', '')", p);
+        EXPECT(db, ask_owner, o.pages[p].name);
+    }
+    mix_forget(&o);
+    dax_close(db);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -591,6 +620,7 @@ int main(void)
         below_an_unreadable_page_nothing_is_guessed,
         below_an_unreadable_page_the_pointer_map_answers,
         an_unreadable_first_page_is_the_schema,
+        owners_are_known_where_sqlite_calls_the_schema_malformed,
     };
     seed = mix_seed();
     Suite *suite = suite_create("owner map");
