@@ -5,7 +5,7 @@
  * connections that need the same new map at once make it twice; nobody waits for another's walk.
  *
  * Stamps (conn_page_stamp) tell the walker which pages are the same as in the map before. They are
- * numbers of the newest version, so a map is `before` only for the same or a newer snapshot.
+ * numbers of newest versions, so of two states either may come first.
  *
  * A page that is unreadable is so until somebody repairs it, which need not change the txid: a map
  * with unreadable pages is believed only as long as they are.
@@ -114,7 +114,7 @@ static struct owner_map *owner_map_share(struct owner_map *map)
     return map;
 }
 
-/* The map of this state, or else the newest one of an older state as *before. Both are shared. */
+/* The map of this state, or else the newest one as *before. Both are shared. */
 static struct owner_map *owner_cache_find(struct owner_cache *cache, uint64_t txid,
                                           struct owner_map **before)
 {
@@ -125,7 +125,7 @@ static struct owner_map *owner_cache_find(struct owner_cache *cache, uint64_t tx
         struct owner_map *m = cache->maps[i];
         if (m->txid == txid)
             found = m;
-        else if (m->txid < txid && (!*before || m->txid > (*before)->txid))
+        else if (!*before || m->txid > (*before)->txid)
             *before = m;
     }
     if (found && found != cache->maps[0]) {

@@ -116,8 +116,8 @@ enum walk_result {
     WALK_GIVEN_UP /* the source said so */
 };
 
-/* previous: a map of an older or the same state whose stamps are comparable, or NULL. Pages that are
- * the same since are not read again, and what hung below one that has become unreadable is kept.
+/* previous: a map of another or the same state whose stamps are comparable, or NULL. Pages that are
+ * the same are not read again, and what hung below one that has become unreadable is kept.
  * *out is freed with walk_map_free. */
 enum walk_result walk_run(const struct walk_source *source, const struct walk_map *previous,
                           struct walk_map **out);

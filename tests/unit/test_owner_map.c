@@ -203,11 +203,10 @@ START_TEST(a_transaction_sees_the_state_that_it_began_with)
     run(db, "PRAGMA cache_size=1; BEGIN"); /* changed pages go to the engine at once */
     run(db, "SELECT count(*) FROM sqlite_schema");
     mix.in_transaction = true;
-    for (unsigned k = 0; k < 10; k++) {
+    for (unsigned k = 0; k < 20; k++)
         mix_step(&mix);
-        check_owners(db, other, "own changes, not committed");
-        check_owners(other, other, "seen by another connection");
-    }
+    check_owners(db, other, "own changes, not committed");
+    check_owners(other, other, "seen by another connection");
     run(db, "COMMIT");
     check_owners(db, db, "committed");
     run(db, "BEGIN; DROP TABLE IF EXISTS t0; CREATE TABLE t77(a)");
@@ -227,10 +226,12 @@ START_TEST(an_old_snapshot_has_its_own_owners)
     for (unsigned k = 0; k < 40; k++)
         mix_step(&mix);
     run(reader, "BEGIN; SELECT count(*) FROM sqlite_schema");
-    for (unsigned k = 0; k < 10; k++) {
+    for (unsigned k = 0; k < 10; k++)
         mix_step(&mix);
+    for (unsigned k = 0; k < 10; k++) {
         check_owners(reader, reader, "an old snapshot");
         check_owners(db, db, "the newest");
+        mix_step(&mix);
     }
     run(db, "SELECT dax_checkpoint()");
     check_owners(reader, reader, "an old snapshot, after a checkpoint");
