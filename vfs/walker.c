@@ -123,6 +123,19 @@ static bool walk_reserved(const struct walk *w, uint32_t page)
     return walk_exists(w, page) && walk_role(w->map, page) >= WALK_POINTER_MAP;
 }
 
+/* Somebody else leads to an overflow page. Whose the rest of its chain is, is as doubtful. */
+static void walk_chain_doubtful(struct walk *w, uint32_t page)
+{
+    uint8_t next[4];
+    while (walk_is_overflow(walk_role(w->map, page)) &&
+           walk_load_part(w, page, next, sizeof next)) {
+        page = dbformat_u32(next);
+        if (!walk_exists(w, page) || (w->map->role[page] & WALK_DAMAGED))
+            return; /* the end, or the rest has been seen to */
+        w->map->role[page] |= WALK_DAMAGED;
+    }
+}
+
 bool walk_claim(struct walk *w, uint32_t page, uint32_t parent, enum walk_role role)
 {
     struct walk_map *m = w->map;
@@ -136,8 +149,11 @@ bool walk_claim(struct walk *w, uint32_t page, uint32_t parent, enum walk_role r
     bool gives_way = is == WALK_TREE && (m->role[page] & WALK_DAMAGED);
     if (is != WALK_NONE && !gives_way) {
         if (!w->weak) {
+            bool first = !(m->role[page] & WALK_DAMAGED);
             walk_trouble(w, page, TROUBLE_NAMED_TWICE, parent);
             walk_trouble(w, parent, TROUBLE_NAMES_TAKEN, page);
+            if (first)
+                walk_chain_doubtful(w, page);
         }
         return false;
     }
@@ -167,28 +183,13 @@ static void walk_chain_lost(struct walk *w, uint32_t page, uint32_t owner)
     }
 }
 
-/* Two chains lead to `page`, and one of them has it. Whose the rest is, is as doubtful. */
-static void walk_chain_doubtful(struct walk *w, uint32_t page)
-{
-    while (w->failed == WALK_OK && walk_exists(w, page) &&
-           walk_is_overflow(walk_role(w->map, page)) && walk_load_part(w, page, w->chain_buf, 4)) {
-        page = dbformat_u32(w->chain_buf);
-        if (!walk_exists(w, page) || (w->map->role[page] & WALK_DAMAGED))
-            return; /* the end, or the rest has been seen to */
-        w->map->role[page] |= WALK_DAMAGED;
-    }
-}
-
 bool walk_chain(struct walk *w, uint32_t page, uint32_t owner, enum walk_role role, uint64_t bytes,
                 uint8_t *to, uint32_t *room)
 {
     uint32_t each = w->map->header.usable - 4;
     while (bytes) {
-        if (!walk_claim(w, page, owner, role)) {
-            if (!w->weak)
-                walk_chain_doubtful(w, page);
+        if (!walk_claim(w, page, owner, role))
             return false;
-        }
         if (!walk_load_part(w, page, w->chain_buf, room ? w->map->header.page_size : 4)) {
             walk_chain_lost(w, page, owner);
             return false;
