@@ -236,8 +236,8 @@ uint64_t conn_page_count(struct conn *c);
 void conn_page_info(struct conn *c, uint64_t page, struct page_info *out);
 
 /* A number that differs from that of an earlier call, by whatever connection, if the page's committed
- * content does. 0: not known, since the snapshot that c holds (it must hold one) does not see the
- * newest version, or the page is being reclaimed just now. The number may change without the content;
+ * content does. 0: not known, since the snapshot that c holds (it must hold one) does not have the
+ * page or does not see its newest version, or the page is being reclaimed just now. The number may change without the content;
  * it counts to 2^32 and then begins again. Ask before reading what it is to stand for. */
 uint64_t conn_page_stamp(struct conn *c, uint64_t page);
 

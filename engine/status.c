@@ -119,7 +119,7 @@ void conn_page_info(struct conn *c, uint64_t page, struct page_info *out)
 
 uint64_t conn_page_stamp(struct conn *c, uint64_t page)
 {
-    if (!c->reading || !store_same_process(c->store) || page >= conn_page_count(c))
+    if (!c->reading || !store_same_process(c->store) || page >= pages_of(c->size_bytes))
         return 0;
     const struct region *r = &c->store->region;
     uint64_t w = pageword_load(r, page);
