@@ -47,6 +47,8 @@ void walk_mend_kept(struct walk *w)
     struct walk_map *m = w->map;
     const struct walk_map *b = w->before;
     uint64_t troubles;
+    if (!w->kept)
+        return;
     do { /* again as long as that finds more unreadable pages */
         troubles = m->trouble_count;
         uint32_t last = !b ? 0 : b->pages < m->pages ? b->pages : m->pages;
@@ -78,11 +80,6 @@ struct mend {
     uint32_t count;
     uint32_t room;
 };
-
-static void mend_set(struct walk_map *m, uint32_t page, enum walk_role role)
-{
-    m->role[page] = (uint8_t)((m->role[page] & ~WALK_ROLE_MASK) | role);
-}
 
 static bool mend_entry(struct walk *w, uint32_t page, struct mend_step *out)
 {
@@ -123,9 +120,9 @@ static bool mend_push(struct walk *w, struct mend *s, struct mend_step step)
 static bool mend_top(struct walk *w, const struct mend_step *step)
 {
     if (step->type == MAP_ROOT && w->schema_holes) {
-        mend_set(w->map, step->page, WALK_ROOT); /* of an object whose name is not known */
+        walk_set_role(w->map, step->page, WALK_ROOT); /* of an object whose name is not known */
     } else if (step->type == MAP_FREE && w->free_holes) {
-        mend_set(w->map, step->page, WALK_FREE);
+        walk_set_role(w->map, step->page, WALK_FREE);
     } else {
         return false;
     }
@@ -146,7 +143,7 @@ static bool mend_climb(struct walk *w, struct mend *s, uint32_t page)
         if (step.type < MAP_OVERFLOW_FIRST || step.type > MAP_TREE || step.parent < 1 ||
             step.parent > m->pages || !mend_push(w, s, step))
             return false;
-        mend_set(m, page, MEND_PENDING);
+        walk_set_role(m, page, MEND_PENDING);
         if (walk_role(m, step.parent) != WALK_NONE)
             return true;
         page = step.parent;
@@ -164,7 +161,7 @@ static void mend_tree_page(struct walk *w, uint32_t page, uint32_t parent)
         else
             walk_trouble(w, page, TROUBLE_NO_TREE_PAGE, 0);
     }
-    mend_set(m, page, role);
+    walk_set_role(m, page, role);
     m->parent[page] = parent;
 }
 
@@ -179,10 +176,10 @@ static bool mend_place(struct walk *w, const struct mend_step *step)
         above != WALK_ROOT_LEAF) {
         mend_tree_page(w, step->page, step->parent);
     } else if (step->type == MAP_OVERFLOW_FIRST && walk_is_tree(above)) {
-        mend_set(m, step->page, WALK_OVERFLOW_FIRST);
+        walk_set_role(m, step->page, WALK_OVERFLOW_FIRST);
         m->parent[step->page] = step->parent;
     } else if (step->type == MAP_OVERFLOW && walk_is_overflow(above)) {
-        mend_set(m, step->page, WALK_OVERFLOW);
+        walk_set_role(m, step->page, WALK_OVERFLOW);
         m->parent[step->page] = m->parent[step->parent];
         m->role[step->page] |= m->role[step->parent] & WALK_DAMAGED; /* whose chain is it? */
     } else {
@@ -200,10 +197,10 @@ static void mend_page(struct walk *w, struct mend *s, uint32_t page)
         const struct mend_step *step = &s->steps[--s->count];
         ok = ok && mend_place(w, step);
         if (!ok)
-            mend_set(w->map, step->page, MEND_TRIED);
+            walk_set_role(w->map, step->page, MEND_TRIED);
     }
     if (walk_role(w->map, page) == WALK_NONE)
-        mend_set(w->map, page, MEND_TRIED);
+        walk_set_role(w->map, page, MEND_TRIED);
 }
 
 static bool mend_needed(const struct walk *w)
@@ -225,6 +222,6 @@ void walk_mend_pointer_map(struct walk *w)
             mend_page(w, &s, p);
     for (uint32_t p = 2; p <= m->pages; p++)
         if (walk_role(m, p) >= WALK_ROLES)
-            mend_set(m, p, WALK_NONE);
+            walk_set_role(m, p, WALK_NONE);
     free(s.steps);
 }

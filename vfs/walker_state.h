@@ -26,6 +26,7 @@ struct walk {
     struct walk_list todo;
     struct walk_list damaged; /* pages whose own claims count less than those of sound ones */
     struct walk_list unread;  /* pages of the running tree whose role their depth may tell */
+    bool kept;                /* some page has WALK_KEPT */
     bool weak;                /* the damaged ones' turn */
     bool schema;              /* the running tree is sqlite_schema */
     bool schema_holes;        /* rows of it are not known */
@@ -43,6 +44,28 @@ struct walk {
 /* As much of a row of sqlite_schema is looked at: names and the beginning of the SQL. */
 #define WALK_ROW_MAX 65536u
 
+static inline bool walk_exists(const struct walk *w, uint32_t page)
+{
+    return page >= 1 && page <= w->map->pages;
+}
+
+/* Of no object, ever. */
+static inline bool walk_reserved(const struct walk *w, uint32_t page)
+{
+    return walk_exists(w, page) && walk_role(w->map, page) >= WALK_POINTER_MAP;
+}
+
+static inline void walk_set_role(struct walk_map *m, uint32_t page, enum walk_role role)
+{
+    m->role[page] = (uint8_t)((m->role[page] & ~WALK_ROLE_MASK) | role);
+}
+
+static inline void walk_set_kept(struct walk *w, uint32_t page)
+{
+    w->map->role[page] |= WALK_KEPT;
+    w->kept = true;
+}
+
 /* walker.c */
 bool walk_push(struct walk *w, struct walk_list *list, struct walk_item item);
 void walk_trouble(struct walk *w, uint32_t page, enum walk_trouble trouble, uint32_t other);
@@ -57,8 +80,15 @@ bool walk_same(const struct walk *w, uint32_t page);
 bool walk_chain(struct walk *w, uint32_t page, uint32_t owner, enum walk_role role, uint64_t bytes,
                 uint8_t *to, uint32_t *room);
 void walk_free_list(struct walk *w, uint32_t trunk, uint32_t parent);
+/* Ask for the stamp of `page`. */
+void walk_stamp(struct walk *w, uint32_t page);
+
+/* walker_tree.c */
 /* Look at everything on the list. */
 void walk_drain(struct walk *w);
+void walk_tree(struct walk *w, uint32_t root, enum dbformat_kind kind);
+/* After sound pages have had their say: what the map before knew, then the damaged ones. */
+void walk_settle(struct walk *w);
 
 /* walker_schema.c */
 /* A row of sqlite_schema on page `page`: `have` bytes of its payload in row_buf. */
