@@ -70,10 +70,13 @@ static uint32_t fuzz_stamp(void *arg, uint64_t offset, uint32_t len)
 {
     (void)arg;
     const uint8_t *from = now.stamps_know ? now.bytes : now.of->bytes;
-    uint32_t h = 2166136261u;
-    for (uint64_t at = offset; at < offset + len && at < now.of->size; at++)
-        h = (h ^ from[at]) * 16777619u;
-    return h | 1;
+    uint64_t h = 0, word;
+    for (uint64_t at = offset; at + 8 <= offset + len && at + 8 <= now.of->size; at += 8) {
+        memcpy(&word, from + at, sizeof word);
+        h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 29;
+    }
+    return (uint32_t)h | 1;
 }
 
 static struct walk_map *walk(const struct walk_map *before, bool stamps)

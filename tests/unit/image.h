@@ -46,10 +46,13 @@ static inline enum walk_read image_read(void *arg, uint64_t offset, uint32_t len
 static inline uint32_t image_stamp(void *arg, uint64_t offset, uint32_t len)
 {
     const struct image *im = arg;
-    uint32_t h = 2166136261u;
-    for (uint64_t at = offset; at < offset + len && at < im->size; at++)
-        h = (h ^ im->bytes[at]) * 16777619u;
-    return h | 1;
+    uint64_t h = 0, word;
+    for (uint64_t at = offset; at + 8 <= offset + len && at + 8 <= im->size; at += 8) {
+        memcpy(&word, im->bytes + at, sizeof word);
+        h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 29;
+    }
+    return (uint32_t)h | 1;
 }
 
 static inline void image_take(struct image *im, sqlite3 *db)

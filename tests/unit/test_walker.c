@@ -76,7 +76,7 @@ START_TEST(children_of_an_unreadable_page_are_known_from_the_map_before)
         struct image im;
         image_make(&im, page_sizes[i], i % 3, i, 60);
         struct walk_map *before = image_walk(&im, NULL, true);
-        for (unsigned p = 1; p <= im.oracle.count; p += im.oracle.count > 400 ? 7 : 1) {
+        for (unsigned p = 1; p <= im.oracle.count; p += 1 + im.oracle.count / 150) {
             im.lost[p] = 1;
             struct walk_map *m = image_walk(&im, before, true);
             image_check(&im, m, "one page unreadable");
@@ -123,7 +123,7 @@ START_TEST(children_of_an_unreadable_page_are_unknown_otherwise)
         struct image im;
         image_make(&im, page_sizes[i], 0, i, 60);
         struct walk_map *whole = image_walk(&im, NULL, true);
-        for (unsigned p = 2; p <= im.oracle.count; p += im.oracle.count > 400 ? 7 : 1) {
+        for (unsigned p = 2; p <= im.oracle.count; p += 1 + im.oracle.count / 150) {
             im.lost[p] = 1;
             struct walk_map *m = image_walk(&im, NULL, true);
             bool overflow = walk_is_overflow(walk_role(whole, p));
@@ -162,7 +162,7 @@ START_TEST(children_of_an_unreadable_page_are_known_from_the_pointer_map)
         struct image im;
         image_make(&im, page_sizes[i], 1 + i % 2, i, 60);
         struct walk_map *whole = image_walk(&im, NULL, true);
-        for (unsigned p = 2; p <= im.oracle.count; p += im.oracle.count > 400 ? 7 : 1) {
+        for (unsigned p = 2; p <= im.oracle.count; p += 1 + im.oracle.count / 150) {
             bool schema = walk_root_of(whole, p) == 1;
             im.lost[p] = 1;
             struct walk_map *m = image_walk(&im, NULL, true);
