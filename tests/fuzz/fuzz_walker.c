@@ -248,7 +248,7 @@ void fuzz_seeds(fuzz_seed_fn seed)
             seed_put(&s, n ? 8 : 0, 2);
             seed_put(&s, how * 3 + n, (how + n) % CHANGE_KINDS == CHANGE_NUMBER ? 4 : 1);
         }
-        snprintf(name, sizeof name, "seed-%u", how);
+        snprintf(name, sizeof name, "%u", how);
         seed(name, s.data, s.bytes);
     }
 }
