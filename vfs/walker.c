@@ -24,7 +24,8 @@
 
 #include "vfs/walker_state.h"
 
-#define STOP_EVERY 512u /* pages read between two questions whether to give up */
+/* Between two questions whether to give up: so many pages read, or as much time of others. */
+#define STOP_EVERY (512u * WALK_COST_READ)
 
 /* --- lists, problems, pages ------------------------------------------------------------------- */
 
@@ -78,17 +79,26 @@ void walk_stamp(struct walk *w, uint32_t page)
         w->map->stamp[page] = s->stamp(s->arg, (uint64_t)(page - 1) * size, size);
 }
 
+bool walk_go_on(struct walk *w, uint32_t cost)
+{
+    const struct walk_source *s = w->source;
+    w->cost += cost;
+    if (w->failed == WALK_OK && w->cost >= STOP_EVERY) {
+        w->cost = 0;
+        if (s->stop && s->stop(s->arg))
+            w->failed = WALK_GIVEN_UP;
+    }
+    return w->failed == WALK_OK;
+}
+
 /* The first `len` bytes of a page. */
 static bool walk_load_part(struct walk *w, uint32_t page, uint8_t *buf, uint32_t len)
 {
     const struct walk_source *s = w->source;
     uint32_t size = w->map->header.page_size;
-    if (w->failed != WALK_OK)
+    if (!walk_go_on(w, WALK_COST_READ))
         return false;
-    if (w->map->pages_read++ % STOP_EVERY == STOP_EVERY - 1 && s->stop && s->stop(s->arg)) {
-        w->failed = WALK_GIVEN_UP;
-        return false;
-    }
+    w->map->pages_read++;
     walk_stamp(w, page);
     switch (s->read(s->arg, (uint64_t)(page - 1) * size, len, buf)) {
     case WALK_READ: return true;

@@ -32,6 +32,7 @@ struct walk {
     bool schema_holes;        /* rows of it are not known */
     bool free_holes;          /* the free list is not known to its end */
     uint8_t leaf_depth;       /* of the running tree, 255: not known */
+    uint32_t cost;            /* since the source was asked whether to stop */
     uint32_t object_room;
     uint32_t map_page; /* in map_buf; 0: none */
     uint8_t *page_buf; /* owned: page_size bytes each */
@@ -66,7 +67,13 @@ static inline void walk_set_kept(struct walk *w, uint32_t page)
     w->kept = true;
 }
 
+/* Time of one step, in that of a page whose stamp is the same. */
+#define WALK_COST_SAME 1u
+#define WALK_COST_READ 16u
+
 /* walker.c */
+/* False: the walk is over. Asks the source now and then. */
+bool walk_go_on(struct walk *w, uint32_t cost);
 bool walk_push(struct walk *w, struct walk_list *list, struct walk_item item);
 void walk_trouble(struct walk *w, uint32_t page, enum walk_trouble trouble, uint32_t other);
 /* Page `page` into buf. False: not readable (its flag is set), or the walk has failed. */

@@ -35,7 +35,7 @@ static bool walk_skip(struct walk *w, struct walk_item item)
         (b->role[item.page] & (WALK_PLAIN | WALK_LOST | WALK_DAMAGED)) != WALK_PLAIN)
         return false;
     walk_stamp(w, item.page);
-    if (!walk_same(w, item.page))
+    if (!walk_same(w, item.page) || !walk_go_on(w, WALK_COST_SAME))
         return false;
     walk_set_role(w->map, item.page,
                   walk_tree_role(walk_is_root(walk_role(w->map, item.page)), true));

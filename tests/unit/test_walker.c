@@ -368,7 +368,7 @@ START_TEST(a_walk_can_be_stopped)
     struct mix mix;
     sqlite3 *db = mix_memory(&mix, 512, 0, 0);
     mix_run(&mix, "CREATE TABLE big AS WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
-                  " WHERE i < 5000) SELECT zeroblob(400) FROM n");
+                  " WHERE i < 20000) SELECT zeroblob(400) FROM n");
     image_take(&s.im, db);
     sqlite3_close(db);
     struct walk_source source = {
@@ -377,7 +377,12 @@ START_TEST(a_walk_can_be_stopped)
     ck_assert_ptr_null(m);
     ck_assert_uint_le(s.im.reads, 1200); /* it is asked every 512 pages */
     s.left = 1000000;
+    source.stamp = image_stamp;
     ck_assert_int_eq(walk_run(&source, NULL, &m), WALK_OK);
+    struct walk_map *again; /* a walk that hardly reads can be stopped as well */
+    s.left = 1;
+    ck_assert_int_eq(walk_run(&source, m, &again), WALK_GIVEN_UP);
+    ck_assert_ptr_null(again);
     walk_map_free(m);
     image_free(&s.im);
 }
