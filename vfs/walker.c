@@ -309,8 +309,8 @@ static void walk_count_holes(struct walk_map *m)
     }
 }
 
-/* Page size and page count. False: nothing more can be known. */
-static bool walk_begin(struct walk *w)
+/* The header, from page 1 or from the map before. False: nothing more can be known. */
+static bool walk_header(struct walk *w)
 {
     struct walk_map *m = w->map;
     const struct walk_source *s = w->source;
@@ -330,14 +330,13 @@ static bool walk_begin(struct walk *w)
         m->header = b->header;
     else if (m->header_lost || !dbformat_header(header, &m->header))
         m->no_header = true;
-    if (m->no_header)
-        return false;
-    uint64_t pages = (s->bytes + m->header.page_size - 1) / m->header.page_size;
-    m->pages = pages > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)pages;
-    if (m->header.pages && m->header.pages < m->pages)
-        m->pages = m->header.pages;
-    if (b && b->header.page_size != m->header.page_size)
-        w->before = NULL;
+    return !m->no_header;
+}
+
+/* All that the walk needs, by the page size and the page count. False: no memory. */
+static bool walk_allocate(struct walk *w)
+{
+    struct walk_map *m = w->map;
     size_t n = (size_t)m->pages + 1;
     m->role = calloc(n, sizeof *m->role);
     m->parent = calloc(n, sizeof *m->parent);
@@ -347,10 +346,27 @@ static bool walk_begin(struct walk *w)
     w->map_buf = malloc(m->header.page_size);
     w->row_buf = malloc(WALK_ROW_MAX);
     w->tree = malloc(sizeof *w->tree);
-    if (!m->role || !m->parent || !m->stamp || !w->page_buf || !w->chain_buf || !w->map_buf ||
-        !w->row_buf || !w->tree)
+    bool ok = m->role && m->parent && m->stamp && w->page_buf && w->chain_buf && w->map_buf &&
+              w->row_buf && w->tree;
+    if (!ok)
         w->failed = WALK_NOMEM;
-    else if (m->header.pages > m->pages)
+    return ok;
+}
+
+static bool walk_begin(struct walk *w)
+{
+    struct walk_map *m = w->map;
+    if (!walk_header(w))
+        return false;
+    uint64_t pages = (w->source->bytes + m->header.page_size - 1) / m->header.page_size;
+    m->pages = pages > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)pages;
+    if (m->header.pages && m->header.pages < m->pages)
+        m->pages = m->header.pages;
+    if (w->before && w->before->header.page_size != m->header.page_size)
+        w->before = NULL;
+    if (!walk_allocate(w))
+        return false;
+    if (m->header.pages > m->pages)
         walk_trouble(w, 1, TROUBLE_SIZE, m->header.pages);
     return w->failed == WALK_OK;
 }
