@@ -819,8 +819,47 @@ static void seed_transaction(struct seed *s, unsigned user, uint64_t page, uint6
     seed_op(s, user, OP_END_READ);
 }
 
+/* The database shrinks, is checkpointed, and grows again, under a reader that sees all of it. */
+static void seed_shrink(fuzz_seed_fn seed, unsigned mode)
+{
+    struct seed s = {0};
+    char name[32];
+    seed_put(&s, 0, 1);
+    for (unsigned user = 0; user < 2; user++) {
+        seed_op(&s, user, OP_OPEN);
+        seed_put(&s, 1, 1);
+    }
+    seed_transaction(&s, 0, 0, 90);
+    seed_op(&s, 1, OP_BEGIN_READ);
+    seed_put(&s, 0, 1);
+    seed_op(&s, 0, OP_BEGIN_READ);
+    seed_put(&s, 0, 1);
+    seed_op(&s, 0, OP_BEGIN_WRITE);
+    seed_op(&s, 0, OP_TRUNCATE);
+    seed_put(&s, 5 * DAX_PAGE_BYTES, 3);
+    seed_put(&s, 1, 1);
+    seed_op(&s, 0, OP_COMMIT);
+    seed_op(&s, 0, OP_END_READ);
+    seed_op(&s, 0, OP_CHECKPOINT);
+    seed_put(&s, mode, 1);
+    seed_put(&s, 0, 1);
+    seed_op(&s, 1, OP_READ_ALL);
+    seed_op(&s, 0, OP_CRASH);
+    seed_transaction(&s, 0, 40, 30);
+    seed_op(&s, 1, OP_READ_ALL);
+    seed_op(&s, 1, OP_END_READ);
+    seed_op(&s, 0, OP_CHECKPOINT);
+    seed_put(&s, mode, 1);
+    seed_put(&s, 0, 1);
+    seed_op(&s, 0, OP_CRASH);
+    snprintf(name, sizeof name, "shrink-%u", mode);
+    seed(name, s.data, s.bytes);
+}
+
 void fuzz_seeds(fuzz_seed_fn seed)
 {
+    seed_shrink(seed, CHECKPOINT_PASSIVE);
+    seed_shrink(seed, CHECKPOINT_TRUNCATE);
     for (unsigned options = 0; options < 4; options++) {
         struct seed s = {0};
         char name[32];

@@ -176,12 +176,24 @@ static void check_unchanged(const struct files *before, bool base_may)
 }
 
 /* A record may replace page 0 by anything: then the mark is gone and with it the right to the log. */
-static bool is_marked(const struct image *db)
+static bool is_marked(const struct image *db, uint64_t *nonce_out)
 {
     uint8_t header[DAX_HEADER_BYTES];
     struct mark m;
     image_read(db, header, sizeof header, 0);
-    return mark_read(header, &m) == MARK_SET;
+    bool set = mark_read(header, &m) == MARK_SET;
+    *nonce_out = set ? m.nonce : 0;
+    return set;
+}
+
+/* It was opened: a marked file with the sidecar that names its nonce. */
+static void check_pairing(struct files *files)
+{
+    struct side s;
+    uint64_t nonce;
+    FUZZ_CHECK(!is_marked(&files->db, &nonce) ||
+                   (side_open(&s, &files->sidecar) && side_names(&s, nonce)),
+               "opened with the sidecar of another database");
 }
 
 /* As if the process had ended here, and the next one opened the files. */
@@ -191,10 +203,11 @@ static void crash_again(struct conn *c, uint8_t options, const struct content *w
     image_load(&db, path);
     image_load(&sidecar, sidecar_path);
     bool active = atomic_load(&c->store->active);
+    uint64_t nonce;
     close_conn(c, true);
     image_store(&db, path);
     image_store(&sidecar, sidecar_path);
-    if (!active || is_marked(&db))
+    if (!active || is_marked(&db, &nonce))
         check_reopened(options, want, "recovered again");
     image_free(&db);
     image_free(&sidecar);
@@ -227,13 +240,14 @@ static void use_conn(struct conn *c, uint8_t options, const struct template *exa
     content_free(&content);
 }
 
-static void run_engine(uint8_t options, const struct files *files)
+static void run_engine(uint8_t options, struct files *files)
 {
     struct dax_options o = recovery_options(options);
     struct conn *c;
     dax_rc rc = conn_open(path, &o, &c, &err);
     fuzz_trace("open: %s %s", dax_rc_name(rc), rc == DAX_OK ? "" : err.text);
     if (rc == DAX_OK) {
+        check_pairing(files);
         use_conn(c, options, files->untouched ? files->from : NULL);
         return;
     }
@@ -290,7 +304,8 @@ static void run_leftovers(uint8_t options, const struct files *files, const stru
     snprintf(uri, sizeof uri, "file:%s?vfs=dax&mode=rw&dax_log_size=8m", path);
     int rc = sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL);
     fuzz_trace("sqlite3_open: %d", rc);
-    bool marked = is_marked(&files->db);
+    uint64_t nonce;
+    bool marked = is_marked(&files->db, &nonce);
     FUZZ_CHECK(!marked || rc == SQLITE_CANTOPEN, "a marked file with leftovers: %d", rc);
     if (rc == SQLITE_OK)
         sql(db, "INSERT INTO t(b) VALUES('fuzz')");
@@ -365,19 +380,47 @@ static void run(const uint8_t *data, size_t bytes, bool real)
     unlink(sidecar_path);
 }
 
-/* A sample runs on libpmemobj itself as well. */
+/* A sample, one in 64 or in what DAX_FUZZ_REAL says, runs on libpmemobj itself as well. */
 void fuzz_one(const uint8_t *data, size_t bytes)
 {
-    static int always = -1;
-    if (always < 0)
-        always = getenv("DAX_FUZZ_REAL") != NULL;
+    static unsigned long part;
+    if (part == 0) {
+        const char *env = getenv("DAX_FUZZ_REAL");
+        part = env ? strtoul(env, NULL, 10) : 64;
+        FUZZ_CHECK(part > 0, "DAX_FUZZ_REAL=%s", env);
+    }
     run(data, bytes, false);
-    if (always || hash_bytes(data, bytes) % 64 == 0)
+    if (hash_bytes(data, bytes) % part == 0)
         run(data, bytes, true);
+}
+
+/* Each field of a record, a cursor slot, a seal and the root, with its limits; hashes fit. */
+static void seed_fields(fuzz_seed_fn seed, unsigned change, unsigned which, unsigned fields)
+{
+    static const uint8_t kinds[][2] = {{0, 0}, {4, 1}, {5, 1}, {7, 0}, {8, 1}};
+    for (unsigned field = 0; field < fields; field++)
+        for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            struct seed s = {0};
+            char name[40];
+            seed_put(&s, i % 2 ? TEMPLATE_LINES : TEMPLATE_LIST, 1);
+            seed_put(&s, i % 3 ? OPTION_CRASH_AGAIN : 0, 1);
+            seed_put(&s, change, 1);
+            if (which)
+                seed_put(&s, which, 1);
+            seed_put(&s, field, 1);
+            seed_put(&s, kinds[i][0], 1);
+            seed_put(&s, kinds[i][1], 1);
+            snprintf(name, sizeof name, "field-%u-%u-%u", change, field, i);
+            seed(name, s.data, s.bytes);
+        }
 }
 
 void fuzz_seeds(fuzz_seed_fn seed)
 {
+    seed_fields(seed, 1, 4, 10); /* record: the first of one, of several some other */
+    seed_fields(seed, 3, 2, 8);  /* the cursor slot that counts */
+    seed_fields(seed, 4, 1, 2);  /* a seal */
+    seed_fields(seed, 5, 0, 8);  /* root */
     for (unsigned kind = 0; kind < TEMPLATES; kind++)
         for (unsigned options = 0; options < 32; options += 8) {
             struct seed s = {0};

@@ -58,7 +58,6 @@ void fuzz_start(void)
 /* Content: a good sidecar or zeros, with bytes of the input over it. */
 static void make_image(struct input *in, uint8_t options, struct image *im)
 {
-    struct side s;
     image_copy(im, &good);
     if (!(options & OPTION_GOOD))
         image_cut(im, 0);
@@ -75,8 +74,8 @@ static void make_image(struct input *in, uint8_t options, struct image *im)
                 image_write(im, &byte, 1, at + i);
         }
     }
-    if (options & OPTION_FIT && side_open(&s, im))
-        side_store_root(&s, true);
+    if (options & OPTION_FIT)
+        side_fit_root(im);
 }
 
 static void make_file(enum kind kind, const struct image *im)
@@ -108,6 +107,9 @@ static void use_sidecar(struct sidecar *s)
     uint64_t root_at = (uint64_t)((uint8_t *)s->root - (uint8_t *)s->pool);
     uint64_t ring_at = (uint64_t)(s->ring - (uint8_t *)s->pool);
     uint64_t twin_at = (uint64_t)((uint8_t *)s->twin - (uint8_t *)s->pool);
+    FUZZ_CHECK(memcmp(s->root->magic, DAX_SIDECAR_MAGIC, sizeof s->root->magic) == 0 &&
+                   s->root->hash == hash_bytes(s->root, offsetof(struct sidecar_root, hash)),
+               "a damaged root was opened");
     FUZZ_CHECK(ring_at <= s->file_bytes && s->ring_bytes <= s->file_bytes - ring_at &&
                    twin_at <= s->file_bytes - sizeof *s->twin,
                "ring or twin outside the file");
@@ -172,13 +174,21 @@ void fuzz_seeds(fuzz_seed_fn seed)
             seed_put(&s, 7, 1);
             seed_put(&s, 0, 1);
             seed_put(&s, UINT64_C(0x004a424f4d454d50), 8);
-            if (options & OPTION_FIT) {
-                seed_put(&s, 2, 1);
-                seed_put(&s, 7, 1);
-                seed_put(&s, 48 + options, 1);
-                seed_put(&s, 4096, 8);
-            }
             snprintf(name, sizeof name, "kind-%u-%02x", kind, options);
+            seed(name, s.data, s.bytes);
+        }
+    /* Each word of a good root becomes one that is too large, too small or odd, hash fitting or not. */
+    static const uint64_t words[] = {0, 1, 4096, 12 << 20, UINT64_MAX - 4095};
+    for (unsigned at = 0; at < 64; at += 8)
+        for (unsigned i = 0; i < 2 * sizeof words / sizeof words[0]; i++) {
+            struct seed s = {0};
+            char name[32];
+            seed_put(&s, OPTION_GOOD | (i % 2 ? OPTION_FIT : 0), 1);
+            seed_put(&s, 2, 1); /* where the stand-in has the root's object, rounded up to a line */
+            seed_put(&s, 7, 1);
+            seed_put(&s, 48 + at, 1);
+            seed_put(&s, words[i / 2], 8);
+            snprintf(name, sizeof name, "root-%u-%u", at, i);
             seed(name, s.data, s.bytes);
         }
 }

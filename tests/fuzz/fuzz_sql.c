@@ -42,7 +42,7 @@ enum op {
     OP_REOPEN,
     OP_CRASH,
     OP_CHECKPOINT,
-    OP_JOURNAL_MODE,
+    OP_MODE, /* of the journal, of locking */
     OP_DAX_TABLES,
     OP_CACHE_FLUSH,
     OP_BACKUP,
@@ -58,8 +58,11 @@ static struct {
     struct pair conns[CONNS];
     /* main and aux of each side */
     char path[SIDES][2][FUZZ_PATH_BYTES];
+    struct pair *only; /* in locking_mode=EXCLUSIVE: the others are closed */
     bool small_private;
 } f;
+
+static const char load_schema[] = "SELECT count(*) FROM sqlite_schema";
 
 /* What a statement did. */
 struct outcome {
@@ -121,8 +124,12 @@ static sqlite3 *open_one(enum side side, unsigned aux)
 
 static void open_pair(struct pair *p)
 {
-    for (unsigned side = 0; side < SIDES && !p->db[side]; side++)
+    if (p->db[DAX])
+        return;
+    for (unsigned side = 0; side < SIDES; side++) {
         p->db[side] = open_one(side, 0);
+        exec(p->db[side], load_schema);
+    }
 }
 
 static void cursor_close(struct pair *p)
@@ -135,6 +142,8 @@ static void cursor_close(struct pair *p)
 static void close_pair(struct pair *p)
 {
     cursor_close(p);
+    if (f.only == p)
+        f.only = NULL;
     for (unsigned side = 0; side < SIDES; side++) {
         int rc = sqlite3_close(p->db[side]);
         FUZZ_CHECK(rc == SQLITE_OK, "close: %d", rc);
@@ -340,11 +349,26 @@ static void op_checkpoint(struct pair *p, struct input *in)
         (void)sqlite3_wal_checkpoint_v2(p->db[STOCK], "main", (int)(v % 4), NULL, NULL);
 }
 
-static void op_journal_mode(struct pair *p, struct input *in)
+/* Stock locks everybody out then, daxlite only writers: so there is nobody, until it is closed. */
+static void op_exclusive(struct pair *p)
+{
+    for (unsigned i = 0; i < CONNS; i++)
+        if (&f.conns[i] != p)
+            close_pair(&f.conns[i]);
+    f.only = p;
+    run_both(p, "PRAGMA locking_mode=EXCLUSIVE");
+}
+
+static void op_mode(struct pair *p, struct input *in)
 {
     static const char *const modes[] = {"", "=delete", "=wal", "=off", "=memory", "=truncate"};
     char sql[64];
-    snprintf(sql, sizeof sql, "PRAGMA main.journal_mode%s", modes[input_below(in, 6)]);
+    unsigned v = input_below(in, 8);
+    if (v >= 6) {
+        op_exclusive(p);
+        return;
+    }
+    snprintf(sql, sizeof sql, "PRAGMA main.journal_mode%s", modes[v]);
     struct outcome o = run_one(p->db[DAX], sql);
     FUZZ_CHECK(o.rc == SQLITE_OK && o.rows == 1 && strcmp(o.first, "wal") == 0, "%s: %d %s %s", sql,
                o.rc, o.first, o.error);
@@ -371,6 +395,8 @@ static void op_cache_flush(struct pair *p)
 static void op_backup(struct pair *p)
 {
     int rc[SIDES];
+    if (f.only)
+        return;
     for (unsigned side = 0; side < SIDES; side++) {
         sqlite3 *to = open_one(side, 1);
         sqlite3_backup *b = sqlite3_backup_init(to, "main", p->db[side], "main");
@@ -390,9 +416,10 @@ static void step(struct pair *p, unsigned op, struct input *in)
 {
     char sql[SQL_TEXT];
     open_pair(p);
-    /* What only daxlite is asked may begin a read, as any SELECT does: stock then has one, too. */
-    if (op >= OP_CHECKPOINT && op <= OP_DAX_TABLES && !sqlite3_get_autocommit(p->db[STOCK]))
-        run_both(p, "SELECT count(*) FROM sqlite_schema");
+    /* What only daxlite is asked may load the schema or begin a read, as any SELECT does: then stock
+     * has them, too. (With its old schema, a write that finds the table gone keeps the write lock.) */
+    if (op >= OP_CHECKPOINT && op <= OP_DAX_TABLES)
+        run_both(p, load_schema);
     switch (op) {
     case SQL_ATTACH: op_attach(p); break;
     case OP_CURSOR_OPEN: op_cursor_open(p, in); break;
@@ -401,7 +428,7 @@ static void step(struct pair *p, unsigned op, struct input *in)
     case OP_REOPEN: close_pair(p); break;
     case OP_CRASH: op_crash(); break;
     case OP_CHECKPOINT: op_checkpoint(p, in); break;
-    case OP_JOURNAL_MODE: op_journal_mode(p, in); break;
+    case OP_MODE: op_mode(p, in); break;
     case OP_DAX_TABLES: op_dax_tables(p); break;
     case OP_CACHE_FLUSH: op_cache_flush(p); break;
     case OP_BACKUP: op_backup(p); break;
@@ -464,6 +491,8 @@ void fuzz_one(const uint8_t *data, size_t bytes)
     for (unsigned n = 0; n < STEPS_MAX && input_left(&in); n++) {
         uint8_t op = input_u8(&in);
         struct pair *p = &f.conns[op / OP_COUNT % CONNS];
+        if (f.only)
+            p = f.only;
         fuzz_trace("%u: op %u, connection %u", n, op % OP_COUNT, (unsigned)(p - f.conns));
         step(p, op % OP_COUNT, &in);
     }
@@ -480,8 +509,35 @@ static void seed_op(struct seed *s, unsigned conn, unsigned op, uint64_t args, u
     seed_put(s, args, bytes);
 }
 
+/* Pages that have left the cache for the file are put back from the journal. */
+static void seed_spill(fuzz_seed_fn seed, unsigned options, bool flush)
+{
+    struct seed s = {0};
+    char name[32];
+    seed_put(&s, options, 1);
+    seed_op(&s, 0, SQL_INSERT_MANY, 0x0100640000, 5);
+    seed_op(&s, 0, SQL_CACHE_SIZE, 3, 1);
+    seed_op(&s, 0, SQL_BEGIN, 0, 0);
+    seed_op(&s, 0, SQL_UPDATE, 0x070500, 3);
+    seed_op(&s, 0, SQL_SAVEPOINT, 1, 1);
+    seed_op(&s, 0, SQL_UPDATE_MANY, 0x050300, 3);
+    if (flush)
+        seed_op(&s, 0, OP_CACHE_FLUSH, 0, 0);
+    seed_op(&s, 0, SQL_SELECT_SUM, 0, 2);
+    seed_op(&s, 0, SQL_ROLLBACK_TO, 1, 1);
+    seed_op(&s, 0, SQL_SELECT_SUM, 0, 2);
+    seed_op(&s, 0, SQL_COMMIT, 0, 0);
+    seed_op(&s, 1, SQL_SELECT_SUM, 0, 2);
+    seed_op(&s, 1, OP_CRASH, 0, 0);
+    snprintf(name, sizeof name, "spill-%u-%d", options, flush);
+    seed(name, s.data, s.bytes);
+}
+
 void fuzz_seeds(fuzz_seed_fn seed)
 {
+    seed_spill(seed, 3, true);
+    seed_spill(seed, 0x80, false);
+    seed_spill(seed, 6, false);
     static const uint8_t options[] = {3, 0, 7, 0x83, 0xcb, 0x53};
     for (unsigned i = 0; i < sizeof options; i++) {
         struct seed s = {0};
@@ -505,6 +561,14 @@ void fuzz_seeds(fuzz_seed_fn seed)
         seed_op(&s, 1, SQL_ATTACH, 0, 0);
         seed_op(&s, 1, SQL_INSERT, 0x0909ff & ~8u, 3);
         seed_op(&s, 1, i & 4 ? OP_BACKUP : SQL_SELECT, 0, i & 4 ? 0 : 2);
+        if (i & 1) {
+            seed_op(&s, 2, OP_MODE, 6, 1);
+            seed_op(&s, 2, SQL_INSERT_MANY, 0x0040280000, 5);
+            seed_op(&s, 2, SQL_DELETE_MANY, 0x100500, 3);
+            seed_op(&s, 2, OP_CHECKPOINT, i, 1);
+            seed_op(&s, 2, OP_REOPEN, 0, 0);
+            seed_op(&s, 0, SQL_SELECT_SUM, 0, 2);
+        }
         snprintf(name, sizeof name, "script-%u", i);
         seed(name, s.data, s.bytes);
     }

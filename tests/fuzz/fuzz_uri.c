@@ -244,7 +244,25 @@ void fuzz_seeds(fuzz_seed_fn seed)
                                         "psow=0&modeof=x",
                                         "vfs=unix",
                                         "mode=memory",
-                                        "dax_log_size=%38%6d#fragment"};
+                                        "dax_log_size=%38%6d#fragment",
+                                        "dax_log_size=8mb",
+                                        "dax_log_size=8388608 ",
+                                        "dax_log_size=+8m",
+                                        "dax_log_size=0x800000",
+                                        "dax_private_size=1m1",
+                                        "dax_private_size=17179869185g",
+                                        "dax_log_size=16777217g",
+                                        "dax_log_size=08m",
+                                        "dax_private_size=262143",
+                                        "dax_private_size=262144",
+                                        "dax_private_size=17179869184",
+                                        "dax_private_size=17179869185",
+                                        "dax_zero_copy=",
+                                        "dax_zero_copy=ON",
+                                        "dax_persist=volatile",
+                                        "dax_=1",
+                                        "dax_log_size",
+                                        "immutable=0&nolock=off"};
     for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++)
         for (unsigned how = 0; how < 4; how += how ? 2 : 1) {
             char name[32], data[256] = {(char)how};

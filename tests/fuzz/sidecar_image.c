@@ -61,6 +61,15 @@ bool side_open(struct side *s, struct image *image)
     return true;
 }
 
+void side_fit_root(struct image *image)
+{
+    struct side s = {.image = image};
+    if (!side_find_root(&s))
+        return;
+    image_read(image, &s.root, sizeof s.root, s.root_at);
+    side_store_root(&s, true);
+}
+
 void side_store_root(struct side *s, bool fit)
 {
     if (fit)
@@ -149,4 +158,17 @@ bool side_same(const struct image *like, const struct image *a, const struct ima
         same = memcmp(x, y, sizeof x) == 0;
     }
     return same;
+}
+
+bool side_names(const struct side *s, uint64_t nonce)
+{
+    uint64_t places[2] = {s->root_at + offsetof(struct sidecar_root, cursor),
+                          s->root.twin_offset + offsetof(struct sidecar_twin, cursor)};
+    for (unsigned i = 0; i < 4; i++) {
+        struct cursor_slot c;
+        image_read(s->image, &c, sizeof c, places[i / 2] + i % 2 * sizeof c);
+        if (c.seq != 0 && c.nonce == nonce && c.hash == slot_hash(&c))
+            return true;
+    }
+    return false;
 }

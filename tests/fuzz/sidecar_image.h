@@ -25,6 +25,9 @@ struct side {
 /* false: no root in it. */
 bool side_open(struct side *s, struct image *image);
 
+/* Make the hash of a root fit, whatever it says. */
+void side_fit_root(struct image *image);
+
 /* Store the root's own fields, without the cursor slots; fit: with its hash made to fit. */
 void side_store_root(struct side *s, bool fit);
 /* copies: 1 in the root, 2 in the twin, 3 in both. */
@@ -43,5 +46,8 @@ void side_fit_record(struct side *s, uint64_t lsn);
 /* Are root, ring and twin the same in both, at their places in `like`? (What libpmemobj keeps for
  * itself may change.) */
 bool side_same(const struct image *like, const struct image *a, const struct image *b);
+
+/* Does a whole cursor slot, in root or twin, name this nonce? */
+bool side_names(const struct side *s, uint64_t nonce);
 
 #endif
