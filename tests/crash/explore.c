@@ -81,7 +81,7 @@ static bool explore(const struct trace *t, const struct image_copy *before)
         hooks_open_pool();
     image_restore(before);
     note_own(t, before);
-    bool good = walk_run(t, NULL);
+    bool good = walk_trace(t, NULL);
     hooks_close_pool();
     image_detach();
     return good;

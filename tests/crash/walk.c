@@ -135,7 +135,7 @@ static bool walk_deep(const struct requirement *r, size_t op, size_t state)
         size_t only_op = walk.options.only_op[0], only_state = walk.options.only_state[0];
         walk.options.only_op[0] = walk_number(r->trace, op);
         walk.options.only_state[0] = state;
-        good = walk_run(&t, r);
+        good = walk_trace(&t, r);
         walk.options.only_op[0] = only_op;
         walk.options.only_state[0] = only_state;
     }
@@ -247,7 +247,7 @@ static void walk_require(struct requirement *r, const struct op *op)
     }
 }
 
-bool walk_run(const struct trace *t, const struct requirement *outer)
+bool walk_trace(const struct trace *t, const struct requirement *outer)
 {
     unsigned depth = outer ? 1 : 0;
     struct arrive *a = arrive_begin(t);

@@ -56,7 +56,7 @@ extern struct walk_context walk;
 
 /* Walk t over the image as it is now (which it leaves as it was). outer: NULL, or the requirement of
  * the state whose recovery t is. false: a violation, described in walk.violation. */
-bool walk_run(const struct trace *t, const struct requirement *outer);
+bool walk_trace(const struct trace *t, const struct requirement *outer);
 
 /* Begin a run: nothing counted, no violation. Images seen in earlier runs are not counted again. */
 void walk_reset(void);
