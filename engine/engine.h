@@ -18,7 +18,8 @@
  *     conn_end_read             pins must be gone
  *   conn_close
  *
- * Any other order is DAX_MISUSE and changes nothing. In a child process after fork every call is
+ * Any other order is DAX_MISUSE and changes nothing, except that there may be nothing to end, prepare
+ * or commit: these do nothing then. In a child process after fork every call is
  * DAX_MISUSE (conn_close included: it releases nothing that is the parent's).
  */
 #ifndef DAX_ENGINE_H
