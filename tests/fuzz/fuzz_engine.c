@@ -9,7 +9,6 @@
  * process and thread, so a lock that somebody else holds is DAX_BUSY. The ring is small, so that it
  * wraps and checkpoints within a few transactions.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,49 +16,14 @@
 #include "engine/chain.h"
 #include "engine/conn.h"
 #include "engine/frames.h"
+#include "tests/fuzz/engine_model.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/image.h"
 #include "tests/fuzz/pool.h"
 
-#define PAGES 160u
-#define BYTES (PAGES * DAX_PAGE_BYTES)
 #define CONNS 4u
 #define PINS DAX_SLOT_PINS_SHARED
 #define STEPS_MAX 160u
-
-enum op {
-    OP_OPEN,
-    OP_CLOSE,
-    OP_BEGIN_READ,
-    OP_END_READ,
-    OP_BEGIN_WRITE,
-    OP_END_WRITE,
-    OP_WRITE_SMALL,
-    OP_WRITE_PAGES,
-    OP_WRITE_FAR,
-    OP_TRUNCATE,
-    OP_PREPARE,
-    OP_COMMIT,
-    OP_PIN,
-    OP_UNPIN,
-    OP_READ,
-    OP_READ_ALL,
-    OP_READ_COMMITTED,
-    OP_CHECKPOINT,
-    OP_CRASH,
-    OP_ARM_CRASH,
-    OP_TRANSACTION, /* begin, some writes, commit: what most sequences need */
-    OP_LOOK,
-    OP_END_READ_PINNED,
-    OP_COUNT
-};
-
-/* One committed or working state; shared by those who see it. */
-struct state {
-    unsigned refs;
-    uint64_t size;
-    uint8_t *bytes; /* BYTES, zeros from size on */
-};
 
 struct pin {
     void *at;
@@ -93,57 +57,6 @@ static struct {
     const struct persist_ops *real;
     struct persist_ops ops;
 } m;
-
-/* --- states --------------------------------------------------------------------------------------- */
-
-static struct state *state_new(const struct state *from)
-{
-    struct state *s = malloc(sizeof *s);
-    *s = (struct state){.refs = 1, .bytes = calloc(1, BYTES)};
-    if (from) {
-        s->size = from->size;
-        memcpy(s->bytes, from->bytes, from->size);
-    }
-    return s;
-}
-
-static struct state *state_ref(struct state *s)
-{
-    s->refs++;
-    return s;
-}
-
-static void state_drop(struct state **s)
-{
-    if (*s && --(*s)->refs == 0) {
-        free((*s)->bytes);
-        free(*s);
-    }
-    *s = NULL;
-}
-
-/* What SQLite sees of the bytes that the mark covers, and zeros behind the end. */
-static void state_normalize(struct state *s, uint64_t old_size)
-{
-    if (s->size > DAX_HEADER_READ_VERSION)
-        s->bytes[DAX_HEADER_WRITE_VERSION] = s->bytes[DAX_HEADER_READ_VERSION] = 1;
-    if (s->size > DAX_HEADER_RESERVED)
-        memset(s->bytes + DAX_HEADER_RESERVED, 0, DAX_HEADER_RESERVED_BYTES);
-    if (s->size < old_size)
-        memset(s->bytes + s->size, 0, old_size - s->size);
-}
-
-static void state_compare(const struct state *want, const uint8_t *got, uint64_t offset, size_t len,
-                          const char *who)
-{
-    if (len == 0 || memcmp(got, want->bytes + offset, len) == 0)
-        return;
-    for (size_t i = 0; i < len; i++)
-        FUZZ_CHECK(
-            got[i] == want->bytes[offset + i], "%s: byte %llu (page %llu) is %02x, should be %02x",
-            who, (unsigned long long)(offset + i),
-            (unsigned long long)((offset + i) / DAX_PAGE_BYTES), got[i], want->bytes[offset + i]);
-}
 
 /* --- expectations ---------------------------------------------------------------------------------- */
 
@@ -797,96 +710,4 @@ void fuzz_one(const uint8_t *data, size_t bytes)
     unlink(m.crash_path);
     unlink(m.crash_sidecar);
     FUZZ_CHECK(pool_count() == 0, "a sidecar is still open");
-}
-
-/* --- seeds ---------------------------------------------------------------------------------------- */
-
-static void seed_op(struct seed *s, unsigned user, enum op op)
-{
-    seed_put(s, user * OP_COUNT + op, 1);
-}
-
-static void seed_transaction(struct seed *s, unsigned user, uint64_t page, uint64_t pages)
-{
-    seed_op(s, user, OP_BEGIN_READ);
-    seed_put(s, 0, 1);
-    seed_op(s, user, OP_BEGIN_WRITE);
-    seed_op(s, user, OP_WRITE_PAGES);
-    seed_put(s, page, 1);
-    seed_put(s, pages - 1, 1);
-    seed_put(s, 100 + page, 1);
-    seed_op(s, user, OP_COMMIT);
-    seed_op(s, user, OP_END_READ);
-}
-
-/* The database shrinks, is checkpointed, and grows again, under a reader that sees all of it. */
-static void seed_shrink(fuzz_seed_fn seed, unsigned mode)
-{
-    struct seed s = {0};
-    char name[32];
-    seed_put(&s, 0, 1);
-    for (unsigned user = 0; user < 2; user++) {
-        seed_op(&s, user, OP_OPEN);
-        seed_put(&s, 1, 1);
-    }
-    seed_transaction(&s, 0, 0, 90);
-    seed_op(&s, 1, OP_BEGIN_READ);
-    seed_put(&s, 0, 1);
-    seed_op(&s, 0, OP_BEGIN_READ);
-    seed_put(&s, 0, 1);
-    seed_op(&s, 0, OP_BEGIN_WRITE);
-    seed_op(&s, 0, OP_TRUNCATE);
-    seed_put(&s, 5 * DAX_PAGE_BYTES, 3);
-    seed_put(&s, 1, 1);
-    seed_op(&s, 0, OP_COMMIT);
-    seed_op(&s, 0, OP_END_READ);
-    seed_op(&s, 0, OP_CHECKPOINT);
-    seed_put(&s, mode, 1);
-    seed_put(&s, 0, 1);
-    seed_op(&s, 1, OP_READ_ALL);
-    seed_op(&s, 0, OP_CRASH);
-    seed_transaction(&s, 0, 40, 30);
-    seed_op(&s, 1, OP_READ_ALL);
-    seed_op(&s, 1, OP_END_READ);
-    seed_op(&s, 0, OP_CHECKPOINT);
-    seed_put(&s, mode, 1);
-    seed_put(&s, 0, 1);
-    seed_op(&s, 0, OP_CRASH);
-    snprintf(name, sizeof name, "shrink-%u", mode);
-    seed(name, s.data, s.bytes);
-}
-
-void fuzz_seeds(fuzz_seed_fn seed)
-{
-    seed_shrink(seed, CHECKPOINT_PASSIVE);
-    seed_shrink(seed, CHECKPOINT_TRUNCATE);
-    for (unsigned options = 0; options < 4; options++) {
-        struct seed s = {0};
-        char name[32];
-        seed_put(&s, options, 1);
-        for (unsigned user = 0; user < 3; user++) {
-            seed_op(&s, user, OP_OPEN);
-            seed_put(&s, 1, 1);
-        }
-        seed_transaction(&s, 0, 0, 20);
-        seed_op(&s, 1, OP_BEGIN_READ);
-        seed_put(&s, 0, 1);
-        seed_op(&s, 1, OP_PIN);
-        seed_put(&s, 0, 1);
-        seed_put(&s, 3, 2);
-        seed_op(&s, 0, OP_ARM_CRASH);
-        seed_put(&s, 10, 1);
-        seed_transaction(&s, 0, 2, 5);
-        seed_op(&s, 2, OP_CHECKPOINT);
-        seed_put(&s, options, 1);
-        seed_put(&s, 0, 1);
-        seed_transaction(&s, 2, 10, 90); /* scratch */
-        seed_op(&s, 1, OP_READ_ALL);
-        seed_op(&s, 0, OP_CRASH);
-        seed_op(&s, 1, OP_UNPIN);
-        seed_put(&s, 0, 1);
-        seed_op(&s, 1, OP_LOOK);
-        snprintf(name, sizeof name, "four-%u", options);
-        seed(name, s.data, s.bytes);
-    }
 }
