@@ -349,9 +349,14 @@ static void op_checkpoint(struct pair *p, struct input *in)
         (void)sqlite3_wal_checkpoint_v2(p->db[STOCK], "main", (int)(v % 4), NULL, NULL);
 }
 
-/* Stock locks everybody out then, daxlite only writers: so there is nobody, until it is closed. */
+/* Stock locks everybody out then, daxlite only writers: so there is nobody, until it is closed. Not
+ * while a read is open: its snapshot stays, and where it is an old one, daxlite refuses to write
+ * (file_lock_reserved says what to do). */
 static void op_exclusive(struct pair *p)
 {
+    cursor_close(p);
+    if (!sqlite3_get_autocommit(p->db[STOCK]))
+        return;
     for (unsigned i = 0; i < CONNS; i++)
         if (&f.conns[i] != p)
             close_pair(&f.conns[i]);
