@@ -13,9 +13,12 @@ log=$found.log
 # The engine reserves address space that it does not use: no limit on that. A leak check per input.
 options=(-max_len="$max_len" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096
     -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="$findings/$name-")
+# libFuzzer leaves without cleaning up when it has found something.
+DAX_TEST_DIR=$(mktemp -d "${DAX_TEST_DIR:-/dev/shm}/daxlite-live-XXXXXX")
+export DAX_TEST_DIR
 "$program" "${options[@]}" "$found" "$corpus" >"$log" 2>&1 &
 pid=$!
-trap 'kill "$pid" 2>/dev/null || true' EXIT
+trap 'kill "$pid" 2>/dev/null || true; rm -rf "$DAX_TEST_DIR"' EXIT
 
 for ((waited = 0; waited < seconds + 600; waited++)); do
     kill -0 "$pid" 2>/dev/null || break
@@ -24,7 +27,6 @@ for ((waited = 0; waited < seconds + 600; waited++)); do
 done
 status=0
 wait "$pid" || status=$?
-trap - EXIT
 
 stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
 echo "figure: $name inputs executed: $(stat number_of_executed_units)"
