@@ -32,19 +32,6 @@ static void functions_error(sqlite3_context *ctx, const char *function, char *wh
     sqlite3_free(why);
 }
 
-/* Hands j's text over to SQLite as the function's result. */
-static void functions_result(sqlite3_context *ctx, struct json *j)
-{
-    int rc = sqlite3_str_errcode(j->out);
-    char *text = sqlite3_str_finish(j->out);
-    if (rc == SQLITE_OK && text)
-        sqlite3_result_text(ctx, text, -1, sqlite3_free);
-    else if (rc == SQLITE_TOOBIG)
-        sqlite3_result_error_toobig(ctx);
-    else
-        sqlite3_result_error_nomem(ctx);
-}
-
 static void dax_version(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 {
     (void)argc, (void)argv;
@@ -130,10 +117,7 @@ static void status_holder(struct json *j, const struct holder_info *h)
     json_number(j, "tid", (uint64_t)h->tid);
     json_bool(j, "self", h->self);
     json_bool(j, "writer", h->writer);
-    if (h->snapshot)
-        json_number(j, "snapshot", h->snapshot);
-    else
-        json_null(j, "snapshot");
+    json_number_or_null(j, "snapshot", h->snapshot);
     json_number(j, "age_ms", h->age_ns / 1000000);
     json_number(j, "pins", h->pins);
     if (h->first_pinned_page != UINT64_MAX)
@@ -203,7 +187,7 @@ static void dax_status(sqlite3_context *ctx, int argc, sqlite3_value **argv)
         conn_status(c, status);
         size_t count = conn_holders(c, holders, DAX_MAX_SLOTS);
         status_write(&j, schema, status_mmap_size(db, schema), status, holders, count);
-        functions_result(ctx, &j);
+        json_result(ctx, &j);
     } else {
         sqlite3_free(sqlite3_str_finish(j.out));
         sqlite3_result_error_nomem(ctx);
@@ -262,7 +246,7 @@ static void checkpoint_run(sqlite3_context *ctx, sqlite3 *db, struct conn *c, co
     }
     struct json j = {sqlite3_str_new(db), true};
     checkpoint_write(&j, schema, &result);
-    functions_result(ctx, &j);
+    json_result(ctx, &j);
 }
 
 static void dax_checkpoint(sqlite3_context *ctx, int argc, sqlite3_value **argv)

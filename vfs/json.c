@@ -101,6 +101,14 @@ void json_number(struct json *j, const char *name, uint64_t value)
     sqlite3_str_appendf(j->out, "%llu", (unsigned long long)value);
 }
 
+void json_number_or_null(struct json *j, const char *name, uint64_t value)
+{
+    if (value)
+        json_number(j, name, value);
+    else
+        json_null(j, name);
+}
+
 void json_bool(struct json *j, const char *name, bool value)
 {
     json_member(j, name);
@@ -111,4 +119,16 @@ void json_null(struct json *j, const char *name)
 {
     json_member(j, name);
     sqlite3_str_appendall(j->out, "null");
+}
+
+void json_result(sqlite3_context *ctx, struct json *j)
+{
+    int rc = sqlite3_str_errcode(j->out);
+    char *text = sqlite3_str_finish(j->out);
+    if (rc == SQLITE_OK && text)
+        sqlite3_result_text(ctx, text, -1, sqlite3_free);
+    else if (rc == SQLITE_TOOBIG)
+        sqlite3_result_error_toobig(ctx);
+    else
+        sqlite3_result_error_nomem(ctx);
 }

@@ -26,7 +26,12 @@ void json_text(struct json *j, const char *name, const char *text);
 /* As json_text, "" is null. */
 void json_text_or_null(struct json *j, const char *name, const char *text);
 void json_number(struct json *j, const char *name, uint64_t value);
+/* As json_number, 0 is null. */
+void json_number_or_null(struct json *j, const char *name, uint64_t value);
 void json_bool(struct json *j, const char *name, bool value);
 void json_null(struct json *j, const char *name);
+
+/* Hand the text over to SQLite as the function's result; j is finished. */
+void json_result(sqlite3_context *ctx, struct json *j);
 
 #endif

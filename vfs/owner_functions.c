@@ -54,28 +54,20 @@ static bool owner_readable(struct conn *c, uint64_t offset, uint64_t bytes)
     return ok;
 }
 
-static void owner_number_or_null(struct json *j, const char *name, uint64_t value)
-{
-    if (value)
-        json_number(j, name, value);
-    else
-        json_null(j, name);
-}
-
 static void owner_write(struct json *j, const struct owner *o, bool readable)
 {
     json_object_open(j, NULL);
-    owner_number_or_null(j, "page", o->page);
+    json_number_or_null(j, "page", o->page);
     json_text(j, "type", o->type);
     json_text(j, "name", o->name);
     json_text(j, "table", o->table);
     json_text(j, "virtual_table", o->virtual_table);
     json_text(j, "role", o->role);
-    owner_number_or_null(j, "root", o->root);
-    owner_number_or_null(j, "parent", o->parent);
+    json_number_or_null(j, "root", o->root);
+    json_number_or_null(j, "parent", o->parent);
     json_bool(j, "readable", readable);
     json_bool(j, "damaged", o->damaged);
-    owner_number_or_null(j, "below", o->below);
+    json_number_or_null(j, "below", o->below);
     json_text_or_null(j, "detail", o->detail);
     json_object_close(j);
 }
@@ -91,7 +83,7 @@ static void owner_answer(sqlite3_context *ctx, const struct owner_map *map, stru
     json_object_open(&j, NULL);
     json_text(&j, "schema", schema);
     json_number(&j, "txid", owner_map_txid(map));
-    owner_number_or_null(&j, "page_size", size);
+    json_number_or_null(&j, "page_size", size);
     if (sqlite && size == 0)
         json_null(&j, "page");
     else
@@ -108,14 +100,7 @@ static void owner_answer(sqlite3_context *ctx, const struct owner_map *map, stru
     }
     json_array_close(&j);
     json_object_close(&j);
-    int rc = sqlite3_str_errcode(j.out);
-    char *text = sqlite3_str_finish(j.out);
-    if (rc == SQLITE_OK && text)
-        sqlite3_result_text(ctx, text, -1, sqlite3_free);
-    else if (rc == SQLITE_TOOBIG)
-        sqlite3_result_error_toobig(ctx);
-    else
-        sqlite3_result_error_nomem(ctx);
+    json_result(ctx, &j);
 }
 
 /* The page number. False: there is none, and the answer has been given. */
