@@ -394,6 +394,7 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
         return rc;
     result->log_bytes_after = log_live(s);
     rc = checkpoint_cut(s, slot, mode, wait, wait_arg, result, err);
+    frames_reclaim(&s->region, &s->scan, UINT32_MAX); /* also where no page has versions left */
     frames_trim(&s->region);
     checkpoint_note_kept(s);
     return rc;

@@ -134,8 +134,8 @@ static void conn_tidy(struct conn *c)
     if (snapshot_oldest(&s->region) < c->snapshot)
         return;
     /* In msync mode the newest versions wait in frames for a checkpoint (log.h, L6). A reader of the
-     * newest state has kept nothing else. */
-    if (s->persist.mode == PERSIST_MSYNC &&
+     * newest state has kept nothing else but what it had pinned. */
+    if (s->persist.mode == PERSIST_MSYNC && atomic_load(&g->limbo_count) == 0 &&
         atomic_load_explicit(&s->region.header->last_committed, memory_order_relaxed) == c->snapshot)
         return;
     atomic_store(&s->region.header->tidy_wanted, 1);

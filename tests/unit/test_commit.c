@@ -379,6 +379,29 @@ START_TEST(test_in_msync_mode_base_waits_for_the_checkpoint_that_seals)
 }
 END_TEST
 
+/* A reader of the newest state may have kept a frame that a checkpoint has rehomed meanwhile. */
+START_TEST(test_in_msync_mode_a_pinned_frame_is_free_again_after_its_reader)
+{
+    struct dax_options o = db_options();
+    o.persist = MEDIUM_MSYNC;
+    path = unit_path("app.db");
+    unit_ok(conn_open(path, &o, &writer, &err));
+    db_write(writer, 0, PAGES, 1);
+    db_write(writer, 5, 6, 2);
+    struct conn *reader;
+    unit_ok(conn_open(path, &o, &reader, &err));
+    unit_ok(conn_begin_read(reader, &err));
+    uint8_t *pin = db_pin(reader, 5);
+    db_checkpoint(writer, CHECKPOINT_FULL);
+    ck_assert_uint_gt(db_status(writer).frames_used, 0);
+    conn_unpin(reader, 5 * DB_PAGE, pin);
+    conn_end_read(reader);
+    ck_assert_uint_eq(db_status(writer).frames_used, 0);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
 START_TEST(test_direct_pages_are_durable_before_the_record_that_names_their_size)
 {
     commit_open();
@@ -564,6 +587,7 @@ int main(void)
     tcase_add_test(tc, test_calls_out_of_order_are_refused_and_change_nothing);
     tcase_add_test(tc, test_base_is_stored_to_only_behind_the_durable_record);
     tcase_add_test(tc, test_in_msync_mode_base_waits_for_the_checkpoint_that_seals);
+    tcase_add_test(tc, test_in_msync_mode_a_pinned_frame_is_free_again_after_its_reader);
     tcase_add_test(tc, test_direct_pages_are_durable_before_the_record_that_names_their_size);
     tcase_add_test(tc, test_a_reader_that_begins_within_a_commit_sees_all_of_it_or_nothing);
     tcase_add_test(tc, test_an_error_before_the_record_leaves_the_transaction_as_it_was);
