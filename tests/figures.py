@@ -4,8 +4,9 @@
 usage: tests/figures.py [--long] [FILE]
 
 FILE (default build/figures.txt) has a line "CONFIGURATION: NAME: VALUE" for each; ./test makes it.
-The table between the two markers in the document is replaced; a value that occurs more than once
-under one name is added up if it is a whole number, as shards of one proof print it.
+The table between the two markers in the document is replaced. A value that occurs more than once
+under one name is added up if it is a whole number, as shards of one proof print it; the programs of
+the interleaving explorer, a line each, become their number and the sum of their states.
 """
 
 import datetime
@@ -17,19 +18,30 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 DOCUMENT = os.path.join(HERE, "..", "docs", "durability.md")
 
 
+def summed(configuration, name, value):
+    """The rows that a figure adds to."""
+    states = re.search(r"\((\d+) states\)", value)
+    if name.startswith("interleavings ") and states:
+        return [(configuration, "interleavings: programs explored", "1"),
+                (configuration, "interleavings: distinct states", states.group(1))]
+    if name.startswith("weakening found, "):
+        return [(configuration, "interleavings: weakenings found", "1")]
+    return [(configuration, name, value)]
+
+
 def figures(path):
     """[(configuration, name, value)] in the order of the file."""
     rows = {}
     with open(path, encoding="utf-8") as stream:
         for line in stream:
-            match = re.fullmatch(r"([\w-]+): (.+): ([^:]+)", line.strip())
+            match = re.fullmatch(r"([\w-]+): (.+?): (.+)", line.strip())
             if not match:
                 sys.exit(f"{path}: not a figure: {line.strip()!r}")
-            configuration, name, value = match.groups()
-            before = rows.get((configuration, name))
-            if before is not None and before.isdigit() and value.isdigit():
-                value = str(int(before) + int(value))
-            rows[configuration, name] = value
+            for configuration, name, value in summed(*match.groups()):
+                before = rows.get((configuration, name))
+                if before is not None and before.isdigit() and value.isdigit():
+                    value = str(int(before) + int(value))
+                rows[configuration, name] = value
     return [(configuration, name, value) for (configuration, name), value in rows.items()]
 
 
