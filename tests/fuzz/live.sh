@@ -3,6 +3,8 @@
 # earlier searches of this build directory have found; say every half minute how far it is.
 #
 # What fails is kept, with the command that repeats it. The time is how long to search, not a limit.
+# The search follows from its seed, DAX_TEST_SEED (default 1; 0: libFuzzer draws one and prints it), so
+# that a run of ./test that finds something new is one of changed code. The long ones draw.
 set -euo pipefail
 program=$1 corpus=$2 max_len=$3 seconds=$4
 name=$(basename "$program" _live)
@@ -11,7 +13,9 @@ mkdir -p "$found" "$findings"
 log=$found.log
 
 # The engine reserves address space that it does not use: no limit on that. A leak check per input.
-options=(-max_len="$max_len" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096
+seed=${DAX_TEST_SEED-1}
+echo "$name: seed $seed"
+options=(-seed="$seed" -max_len="$max_len" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096
     -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="$findings/$name-")
 # libFuzzer leaves without cleaning up when it has found something.
 DAX_TEST_DIR=$(mktemp -d "${DAX_TEST_DIR:-/dev/shm}/daxlite-live-XXXXXX")
