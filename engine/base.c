@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #ifndef MAP_SHARED_VALIDATE
@@ -474,11 +475,30 @@ static dax_rc base_fill(struct base *b, uint64_t to, struct dax_err *err)
     return DAX_OK;
 }
 
+/* Bytes of the low part that are not allocated. */
+static uint64_t base_hole_bytes(const struct base *b)
+{
+    off_t end = (off_t)b->file_bytes, hole = lseek(b->fd, 0, SEEK_HOLE);
+    uint64_t bytes = 0;
+    while (hole >= 0 && hole < end) {
+        off_t data = lseek(b->fd, hole, SEEK_DATA);
+        off_t stop = data < 0 || data > end ? end : data;
+        bytes += (uint64_t)(stop - hole);
+        hole = stop < end ? lseek(b->fd, stop, SEEK_HOLE) : end;
+    }
+    return bytes;
+}
+
 dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_err *err)
 {
     off_t end = (off_t)b->file_bytes, hole = lseek(b->fd, 0, SEEK_HOLE);
     if (hole < 0 || hole >= end)
         return DAX_OK;
+    /* Told before any is taken: what does not fit would only fill the memory of everybody else. */
+    struct statvfs fs;
+    uint64_t holes = base_hole_bytes(b);
+    if (fstatvfs(b->fd, &fs) == 0 && holes > (uint64_t)fs.f_bavail * fs.f_frsize)
+        return base_space_error(b, "the holes", 0, holes, ENOSPC, err);
     if (exclusive)
         return base_fill(b, b->file_bytes, err);
     while (hole >= 0 && hole < end) {

@@ -231,5 +231,10 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
 
 int __wrap_madvise(void *at, size_t bytes, int advice)
 {
+    /* Reading the holes of a file there takes space, as fallocate does. */
+    if (advice == MADV_POPULATE_READ && bytes > POOL_SPACE_BYTES) {
+        errno = EFAULT;
+        return -1;
+    }
     return advice == MADV_POPULATE_WRITE && !pool_real ? 0 : __real_madvise(at, bytes, advice);
 }
