@@ -33,9 +33,10 @@ status=0
 wait "$pid" || status=$?
 
 stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
-echo "figure: $name inputs executed: $(stat number_of_executed_units)"
-echo "figure: $name edges of the code reached: $(sed -n 's/.*cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1)"
-if [ "$status" -ne 0 ]; then
+if [ "$status" -eq 0 ]; then
+    echo "figure: $name inputs executed: $(stat number_of_executed_units)"
+    echo "figure: $name edges of the code reached: $(sed -n 's/.*cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1)"
+else
     grep -av '^#[0-9]' "$log" | head -n 60
     echo "$name: $(grep -a 'Test unit written' "$log" || true)"
     echo "Repeat: DAX_FUZZ_TRACE=1 ${program%_live} FILE    (from $PWD)"
