@@ -345,8 +345,10 @@ static void op_checkpoint(struct pair *p, struct input *in)
     FUZZ_CHECK(o.rc != SQLITE_OK || o.rows == 1, "%s: %u rows", sql, o.rows);
     if (pragma && o.rc == SQLITE_OK)
         FUZZ_CHECK(strcmp(o.first, "0") == 0 || strcmp(o.first, "1") == 0, "%s: %s", sql, o.first);
+    /* Not RESTART and TRUNCATE: they begin stock's WAL anew, and to a snapshot that is open then its
+     * writer says BUSY_SNAPSHOT although nobody has committed. */
     if (v & 8)
-        (void)sqlite3_wal_checkpoint_v2(p->db[STOCK], "main", (int)(v % 4), NULL, NULL);
+        (void)sqlite3_wal_checkpoint_v2(p->db[STOCK], "main", (int)(v % 2), NULL, NULL);
 }
 
 /* Stock locks everybody out then, daxlite only writers: so there is nobody, until it is closed. Not

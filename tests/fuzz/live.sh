@@ -1,22 +1,26 @@
 #!/usr/bin/env bash
-# live.sh PROGRAM CORPUS MAX_LEN SECONDS: search with libFuzzer for so long, from CORPUS and from what
-# earlier searches of this build directory have found; say every half minute how far it is.
+# live.sh PROGRAM CORPUS MAX_LEN SECONDS RUNS: search with libFuzzer, from CORPUS, for RUNS inputs or
+# SECONDS, whichever comes first; say every half minute how far it is. RUNS 0: for SECONDS, and also
+# from what earlier searches of this build directory have found.
 #
 # What fails is kept, with the command that repeats it. The time is how long to search, not a limit.
-# The search follows from its seed, DAX_TEST_SEED (default 1; 0: libFuzzer draws one and prints it), so
-# that a run of ./test that finds something new is one of changed code. The long ones draw.
+# With RUNS the search follows from its seed, DAX_TEST_SEED (default 1; 0: libFuzzer draws one and
+# prints it): a run of ./test that finds something new is one of changed code, and a slow machine sees
+# the beginning of what a fast one sees. The long ones draw.
 set -euo pipefail
-program=$1 corpus=$2 max_len=$3 seconds=$4
+program=$1 corpus=$2 max_len=$3 seconds=$4 runs=$5
 name=$(basename "$program" _live)
 found=fuzz-found/$name findings=fuzz-findings
-mkdir -p "$found" "$findings"
 log=$found.log
+[ "$runs" -eq 0 ] || rm -rf "$found"
+mkdir -p "$found" "$findings"
 
 # The engine reserves address space that it does not use: no limit on that. A leak check per input.
 seed=${DAX_TEST_SEED-1}
 echo "$name: seed $seed"
 options=(-seed="$seed" -max_len="$max_len" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096
     -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="$findings/$name-")
+[ "$runs" -eq 0 ] || options+=(-runs="$runs")
 # libFuzzer leaves without cleaning up when it has found something.
 DAX_TEST_DIR=$(mktemp -d "${DAX_TEST_DIR:-/dev/shm}/daxlite-live-XXXXXX")
 export DAX_TEST_DIR

@@ -124,8 +124,8 @@ static void state_of(sqlite3 *db, char out[1024])
 static const char *const transactions[] = {
     "INSERT INTO t VALUES(100, 'new')",
     "BEGIN; INSERT INTO t VALUES(100, 'new'); UPDATE t SET b = 'u' || b; COMMIT",
-    "BEGIN; UPDATE t SET b = 's' || b; SAVEPOINT s; DELETE FROM t WHERE a % 2; ROLLBACK TO s; "
-    "INSERT INTO t VALUES(101, zeroblob(20000)); COMMIT",
+    ("BEGIN; UPDATE t SET b = 's' || b; SAVEPOINT s; DELETE FROM t WHERE a % 2; ROLLBACK TO s; "
+     "INSERT INTO t VALUES(101, zeroblob(20000)); COMMIT"),
     "BEGIN; UPDATE t SET b = 'r' || b; ROLLBACK",
     "DELETE FROM t WHERE a > 3",
     "VACUUM",
