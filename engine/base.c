@@ -211,7 +211,12 @@ static dax_rc base_map_range(const struct base *b, uint64_t offset, uint64_t wan
         int e = base_map_try(b, offset, bytes, &out->addr);
         if (e == 0) {
             out->bytes = bytes;
-            return DAX_OK;
+            if (!b->owner)
+                return DAX_OK;
+            dax_rc rc = guard_map_add(out->addr, bytes, offset, b->owner, err);
+            if (rc != DAX_OK)
+                munmap(out->addr, bytes);
+            return rc;
         }
         if (e != ENOMEM)
             return dax_err_set(err, DAX_IO_WRITE, e, "cannot map \"%s\"%s", b->path,
@@ -430,6 +435,12 @@ static void base_ungrow(const struct base *b, uint64_t to)
         (void)base_fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, b->file_bytes, to);
 }
 
+static void base_unmap(const void *addr, uint64_t bytes)
+{
+    guard_map_remove(addr);
+    munmap((void *)addr, bytes);
+}
+
 static dax_rc base_grow(struct base *b, uint64_t to, struct dax_err *err)
 {
     uint64_t from = b->file_bytes;
@@ -518,6 +529,20 @@ dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_err *err)
     return DAX_OK;
 }
 
+bool base_is_cut(const struct base *b)
+{
+    struct stat st;
+    uint64_t end = b->scratch_bytes ? b->scratch_start + b->scratch_bytes : b->file_bytes;
+    return fstat(b->fd, &st) == 0 && (uint64_t)st.st_size < end;
+}
+
+static dax_rc base_check_end(const struct base *b, struct dax_err *err)
+{
+    if (!base_is_cut(b))
+        return DAX_OK;
+    return dax_err_set(err, DAX_IO_MEDIA, 0, "\"%s\" has been truncated by another program", b->path);
+}
+
 /* Growth step: at most an eighth of the file. */
 static uint64_t base_step(uint64_t file_bytes)
 {
@@ -540,10 +565,13 @@ dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err)
         return DAX_OK;
     if (b->read_only)
         return dax_err_set(err, DAX_READONLY, 0, "\"%s\" is open for reading only", b->path);
+    dax_rc rc = base_check_end(b, err);
+    if (rc != DAX_OK)
+        return rc;
 
     uint64_t target =
         base_min(base_round_up(need, base_step(base_min(need, b->file_bytes))), limit);
-    dax_rc rc = base_fill(b, base_min(target, b->file_bytes), err);
+    rc = base_fill(b, base_min(target, b->file_bytes), err);
     if (rc == DAX_FULL && need < target)
         rc = base_fill(b, base_min(need, b->file_bytes), err);
     if (rc != DAX_OK || need <= b->file_bytes)
@@ -562,7 +590,7 @@ static void base_scratch_unmap(struct base *b)
         uint8_t *addr = atomic_load_explicit(&b->scratch_chunks[i], memory_order_relaxed);
         if (!addr)
             break; /* chunks are mapped in order */
-        munmap(addr, DAX_SCRATCH_CHUNK_BYTES);
+        base_unmap(addr, DAX_SCRATCH_CHUNK_BYTES);
         atomic_store_explicit(&b->scratch_chunks[i], NULL, memory_order_relaxed);
     }
     b->scratch_start = 0;
@@ -674,6 +702,9 @@ dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err)
     bytes = base_min(bytes, b->file_bytes);
     if (bytes == b->file_bytes && b->scratch_start == 0 && b->leftover_bytes == 0)
         return DAX_OK;
+    dax_rc rc = base_check_end(b, err);
+    if (rc != DAX_OK)
+        return rc;
     int e = base_truncate(b, bytes);
     if (e != 0)
         return dax_err_set(err, DAX_IO_WRITE, e, "cannot cut \"%s\" to %llu bytes", b->path,
@@ -716,6 +747,11 @@ dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_BYTES], struc
 {
     DAX_ASSERT(b->file_bytes == 0);
     ssize_t n;
+    /* Blocks for 2 MiB mappings: space is added behind what is there, so that one page wherever there
+     * is room for it would put the whole file out of step. A wish: what counts comes with the
+     * growth. */
+    if (b->persist->mode == PERSIST_PMEM)
+        (void)base_fallocate(b->fd, FALLOC_FL_KEEP_SIZE, 0, BASE_ALIGN);
     do
         n = pwrite(b->fd, page, DAX_PAGE_BYTES, 0);
     while (n < 0 && errno == EINTR);
@@ -769,10 +805,10 @@ void base_close(struct base *b)
     base_scratch_unmap(b);
     free(b->scratch_chunks);
     for (unsigned i = 0; i < b->old_count; i++)
-        munmap(b->old[i].addr, b->old[i].bytes);
+        base_unmap(b->old[i].addr, b->old[i].bytes);
     uint8_t *addr = atomic_load_explicit(&b->addr, memory_order_relaxed);
     if (addr)
-        munmap(addr, atomic_load_explicit(&b->map_bytes, memory_order_relaxed));
+        base_unmap(addr, atomic_load_explicit(&b->map_bytes, memory_order_relaxed));
     if (b->fd >= 0)
         close(b->fd);
     free(b->path);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "engine/guard.h"
 #include "engine/persist.h"
 
 #define BASE_OLD_MAPS 32
@@ -25,6 +26,7 @@ struct base {
     bool read_only; /* mapped PROT_READ: the file or the file system is read-only */
     char *path;     /* owned */
     struct persist *persist;
+    struct guard_owner *owner; /* of faults in the mappings; NULL: nobody asks (tests) */
     _Atomic(uint8_t *) addr;    /* newest mapping; written under the writer lock */
     _Atomic uint64_t map_bytes; /* of it; stored after addr, so load it first (acquire) */
     uint64_t file_bytes;        /* size of the low part of the file; writer lock */
@@ -61,6 +63,9 @@ DAX_CHECKED dax_rc base_open_with(struct base *b, const char *path, int fd, bool
 /* Take the descriptor out of b, so that base_close does not close it. */
 int base_take_fd(struct base *b);
 
+/* Has the file become shorter than what is known of it? Somebody else has cut it. */
+bool base_is_cut(const struct base *b);
+
 /* Map the file; map_sync as the medium says. b->persist must be set. map_bytes_min: least address
  * space (DAX_MAP_BYTES_MIN; tests use less). file_bytes is set from the file's size, without
  * scratch that a crash left above its gap: that is leftover_bytes, can be read with pread until
@@ -79,8 +84,8 @@ static inline uint8_t *base_at(const struct base *b, uint64_t offset)
  * steps (limits.h) while space allows and by just what is asked for otherwise; new space reads as
  * zeros; the new size is durable on return except in volatile mode. Holes below `bytes` in a file
  * that somebody else made are filled, too, when it is first asked for them: call it with the
- * database's size before the first store. Errors: DAX_FULL, DAX_IO_WRITE, DAX_READONLY; nothing has
- * changed then. Writer lock. */
+ * database's size before the first store. Errors: DAX_FULL, DAX_IO_WRITE, DAX_READONLY, DAX_IO_MEDIA
+ * (base_is_cut: growing would put zeros where data was); nothing has changed then. Writer lock. */
 DAX_CHECKED dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err);
 
 /* Give the file's holes their space now, where reading them would take it. For a file that may be
@@ -109,7 +114,7 @@ DAX_CHECKED dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_B
                                    struct dax_err *err);
 
 /* Cut the file to `bytes` (and drop any scratch beyond). The caller guarantees that no pin reaches
- * beyond. Size durable on return except in volatile mode. Writer lock. */
+ * beyond. Size durable on return except in volatile mode. DAX_IO_MEDIA as above. Writer lock. */
 DAX_CHECKED dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err);
 
 /* Scratch. base_scratch_reserve makes [0, bytes) of scratch allocated and mapped, at file offset

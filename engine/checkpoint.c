@@ -23,6 +23,7 @@
 #include "engine/frames.h"
 #include "engine/holders.h"
 #include "engine/lines.h"
+#include "engine/media_state.h"
 #include "engine/rehome.h"
 #include "engine/snapshot.h"
 #include "engine/store.h"
@@ -49,9 +50,17 @@ static const uint8_t *relog_content(const struct store *s, uint32_t page)
     return chain_address(s, page, &v);
 }
 
-static uint64_t relog_diff(const struct store *s, uint32_t page)
+/* All lines, where base cannot be read. */
+static uint64_t relog_diff(struct store *s, uint32_t page)
 {
-    return lines_diff(base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT), relog_content(s, page));
+    uint64_t bitmap = UINT64_MAX;
+    struct guard_fault fault;
+    if (pageword_load(&s->region, page) & PAGEWORD_POISONED)
+        return bitmap;
+    if (!lines_try_diff(base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT), relog_content(s, page),
+                        &bitmap, &fault))
+        (void)media_fault(s, page, &fault, NULL);
+    return bitmap;
 }
 
 /* Consecutive scratch pages for a relog record. Two areas take turns, as the cursor slots do: the live
@@ -90,14 +99,16 @@ static dax_rc relog_to_scratch(struct store *s, const struct relog *l, uint64_t 
     struct hash_stream hash;
     hash_begin(&hash);
     for (size_t i = 0; i < l->count; i++) {
-        persist_store(&s->persist, base_scratch_at(&s->base, first + i),
-                      relog_content(s, s->pages[i]), DAX_PAGE_BYTES);
+        struct guard_fault fault;
         struct record_pair pair = {s->pages[i], first + i};
         size_t at = i * sizeof pair;
-        persist_store(&s->persist,
-                      base_scratch_at(&s->base, first + l->count + (at >> DAX_PAGE_SHIFT)) +
-                          (at & (DAX_PAGE_BYTES - 1)),
-                      &pair, sizeof pair);
+        uint64_t list_page = first + l->count + (at >> DAX_PAGE_SHIFT);
+        if (!persist_try_store(&s->persist, base_scratch_at(&s->base, first + i),
+                               relog_content(s, s->pages[i]), DAX_PAGE_BYTES, &fault) ||
+            !persist_try_store(&s->persist,
+                               base_scratch_at(&s->base, list_page) + (at & (DAX_PAGE_BYTES - 1)),
+                               &pair, sizeof pair, &fault))
+            return media_fault(s, first + i, &fault, err);
         hash_add(&hash, &pair, sizeof pair);
     }
     *list_hash_out = hash_end(&hash);
@@ -112,8 +123,10 @@ static dax_rc relog_append(struct store *s, size_t count, uint64_t *lsn_out, str
     struct relog l = {.count = count};
     uint32_t flags = DAX_RECORD_RELOG;
     uint64_t high = 0, list_hash = 0, list_page = 0;
+    /* Kept: a page may become unreadable at any time, and differ in more lines than were counted. */
     for (size_t i = 0; i < count; i++) {
-        l.lines += (uint64_t)__builtin_popcountll(relog_diff(s, s->pages[i]));
+        s->bitmaps[i] = relog_diff(s, s->pages[i]);
+        l.lines += (uint64_t)__builtin_popcountll(s->bitmaps[i]);
         if (s->pages[i] >= high)
             high = (uint64_t)s->pages[i] + 1;
     }
@@ -132,8 +145,13 @@ static dax_rc relog_append(struct store *s, size_t count, uint64_t *lsn_out, str
         flags |= DAX_RECORD_LIST_IN_SCRATCH;
         log_add_list(s, list_hash, count, high);
     }
-    for (size_t i = 0; !listed && i < count; i++)
-        log_add_page(s, s->pages[i], relog_diff(s, s->pages[i]), relog_content(s, s->pages[i]));
+    for (size_t i = 0; !listed && i < count; i++) {
+        uint8_t content[DAX_PAGE_BYTES];
+        struct guard_fault fault;
+        if (!guard_copy(content, relog_content(s, s->pages[i]), sizeof content, &fault))
+            return media_fault(s, s->pages[i], &fault, err);
+        log_add_page(s, s->pages[i], s->bitmaps[i], content);
+    }
     *lsn_out = GUARDED_GET(g->lsn_tail);
     rc = log_append(s, atomic_load(&s->region.header->last_committed), store_size(s), flags,
                     list_page, err);
@@ -162,7 +180,7 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
                             .size_bytes = size,
                             .salt = GUARDED_GET(g->salt),
                             .nonce = GUARDED_GET(g->nonce)};
-    rc = store_synced(s, sidecar_cursor_write(&s->sidecar, &s->persist, &c, err), err);
+    rc = store_synced(s, log_write_cursor(s, GUARDED_GET(g->sealed_lsn), &c, err), err);
     if (rc != DAX_OK)
         return rc;
     GUARDED_SET(g->lsn_cursor, lsn);
@@ -382,6 +400,11 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
     dax_rc rc = store_usable(s, err);
     if (rc != DAX_OK)
         return rc;
+    media_check_badblocks(s);
+    if (base_is_cut(&s->base)) {
+        media_note_truncated(s);
+        (void)media_regrow(s);
+    }
     result->log_bytes_before = log_live(s);
     rc = log_seal(s, err);
     if (rc != DAX_OK)
@@ -454,5 +477,5 @@ dax_rc checkpoint_close(struct store *s, struct dax_err *err)
                           (unsigned long long)GUARDED_GET(g->scratch_next),
                           (unsigned long long)GUARDED_GET(g->scratch_lsn),
                           (unsigned long long)GUARDED_GET(g->lsn_cursor));
-    return base_cut(&s->base, store_size(s), err);
+    return store_base_synced(s, base_cut(&s->base, store_size(s), err), err);
 }

@@ -17,6 +17,9 @@
  *   words set                           either base holds the new content (nobody could see or pin
  *                                       the old), or the private copy has become a version
  *
+ * Base pages that cannot be stored to (media errors) keep their new content in its frame, as a page does
+ * that somebody has pinned; a checkpoint rewrites them.
+ *
  * Nothing fails after P2: space, frames and the record's buffer are there since txn_prepare. A page
  * state that has no business here is a failed check: the store refuses further writes, and the next
  * open replays the record.
@@ -27,6 +30,7 @@
 #include "engine/checkpoint.h"
 #include "engine/frames.h"
 #include "engine/lines.h"
+#include "engine/media_state.h"
 #include "engine/snapshot.h"
 #include "engine/store.h"
 
@@ -65,14 +69,23 @@ static void commit_build_record(struct store *s)
 }
 
 /* Store a page's new content into base: the logged lines if base held the previous version, all that
- * differs otherwise. Nobody can reach base's page. */
-static void commit_apply(struct store *s, struct txn_page *p, bool has_chain)
+ * differs otherwise. Nobody can reach base's page. false: it is bad, now or before; the content has to
+ * stay in its frame. (Lines that were stored until then are in the log as well: L1.) */
+static bool commit_apply(struct store *s, struct txn_page *p, bool has_chain)
 {
     uint8_t *base = base_at(&s->base, (uint64_t)p->page << DAX_PAGE_SHIFT);
     const uint8_t *content = region_frame(&s->region, p->node);
-    lines_store(&s->persist, base, content, has_chain ? lines_diff(base, content) : p->bitmap);
+    struct guard_fault fault;
+    if (pageword_load(&s->region, p->page) & PAGEWORD_POISONED)
+        return false;
+    if (!(has_chain ? lines_try_update(&s->persist, base, content, &fault)
+                    : lines_try_store(&s->persist, base, content, p->bitmap, &fault))) {
+        (void)media_fault(s, p->page, &fault, NULL);
+        return false;
+    }
     p->applied = true;
     GUARDED_ADD(s->region.header->guarded.pages_applied, 1);
+    return true;
 }
 
 static bool commit_push(struct store *s, struct txn_page *p)
@@ -117,10 +130,9 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others, bool appl
         uint64_t w = pageword_load(r, p->page);
         enum page_state state = pageword_state(w);
         bool unknown = state == PAGE_ABSENT || state == PAGE_TRUNCATED;
-        if (!p->scratch && unknown && apply) {
-            commit_apply(s, p, false);
+        if (!p->scratch && unknown && apply && commit_apply(s, p, false)) {
             applied = true;
-        } else if (p->scratch || others || state == PAGE_ZAPPED || !apply) {
+        } else if (p->scratch || others || unknown || state == PAGE_ZAPPED || !apply) {
             if (!commit_push(s, p) || (others && !chain_trim(s, p->page, &s->scan)))
                 return false;
         } else if (!pageword_set(r, p->page, PAGE_ZAPPED, pageword_node(w))) {
@@ -149,11 +161,10 @@ static bool commit_settle(struct store *s, uint64_t txid, bool trim_pushed)
             return false;
         if (!commit_is_live(p) || !p->node || p->applied)
             continue;
-        if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))) {
+        if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page)) ||
+            !commit_apply(s, p, pageword_node(pageword_load(r, p->page)) != 0)) {
             if (!commit_push(s, p) || !chain_trim(s, p->page, &s->scan))
                 return false;
-        } else {
-            commit_apply(s, p, pageword_node(pageword_load(r, p->page)) != 0);
         }
     }
     /* Before a reader that sees the words below loads what was stored above. */
@@ -195,12 +206,23 @@ static bool commit_publish(struct store *s, uint64_t txid)
     if (!commit_settle(s, txid, !apply && !others))
         return false;
 
-    for (uint32_t i = t->page_count; i-- > 0;)
-        if (t->pages[i].node)
-            frames_give(r, t->pages[i].node);
+    for (uint32_t i = t->page_count; i-- > 0;) {
+        const struct txn_page *p = &t->pages[i];
+        if (p->node && p->applied)
+            frames_give_copy(r, p->node, p->page);
+        else if (p->node)
+            frames_give(r, p->node);
+    }
     if (GUARDED_GET(r->header->guarded.limbo_count) > (others ? COMMIT_LIMBO_HIGH : 0))
         frames_reclaim(r, &s->scan, t->slot);
     return true;
+}
+
+static dax_rc commit_append(struct store *s, uint64_t txid, struct dax_err *err)
+{
+    const struct txn *t = &s->txn;
+    return log_append(s, txid, t->size_bytes, t->log_listed ? DAX_RECORD_LIST_IN_SCRATCH : 0,
+                      t->list_page, err);
 }
 
 dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
@@ -228,8 +250,11 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
             return rc;
         t->direct_dirty = false;
     }
-    rc = log_append(s, txid, t->size_bytes, t->log_listed ? DAX_RECORD_LIST_IN_SCRATCH : 0,
-                    t->list_page, err);
+    rc = commit_append(s, txid, err);
+    if (rc == DAX_IO_MEDIA && media_heal_log(s, t->slot)) {
+        commit_build_record(s); /* the checkpoint has used the buffer */
+        rc = commit_append(s, txid, err);
+    }
     if (rc != DAX_OK)
         return rc;
 
@@ -247,6 +272,7 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
         txn_reset(s);
         return DAX_CORRUPT;
     }
+    media_committed(s, txid);
     uint32_t slot = t->slot;
     txn_reset(s);
     t->list_page = 0;

@@ -81,6 +81,7 @@ dax_rc conn_open(const char *path, const struct dax_options *options, struct con
                            DAX_MAX_SLOTS);
     }
     c->read_only = options->read_only || c->store->base.read_only;
+    c->probe = !options->no_probe;
     c->private_limit = (uint32_t)(options->private_bytes / DAX_PAGE_BYTES);
     atomic_fetch_add(&c->store->region.header->connections, 1);
     *out = c;
@@ -103,7 +104,7 @@ dax_rc conn_close(struct conn *c, struct dax_err *err)
 
 /* Release the writer lock; whoever asked for tidying meanwhile is served first. The flag is looked
  * at again after the release: a reader that set it and found the lock taken relies on that. */
-static void conn_unlock_writer(struct conn *c)
+void conn_unlock_writer(struct conn *c)
 {
     struct store *s = c->store;
     struct region_header *h = s->region.header;
@@ -193,27 +194,41 @@ uint64_t conn_size_committed(struct conn *c)
 
 /* --- reading ----------------------------------------------------------------------------------------- */
 
-/* Copy a piece of a page. Bytes 18, 19 and 72 - 91 of the database are never loaded: they may be
- * changing under us (activation) and SQLite sees others anyway. */
-static void conn_copy(const struct store *s, uint8_t *to, const uint8_t *page_at, uint64_t page,
-                      size_t at, size_t len)
+struct conn_piece {
+    uint8_t *to;
+    const uint8_t *page_at;
+    size_t at, len;
+};
+
+/* A piece of page 0. Bytes 18, 19 and 72 - 91 of the database are never loaded: they may be changing
+ * under us (activation) and SQLite sees others anyway. */
+static void conn_copy_header(void *arg)
 {
-    if (page != 0 || at >= DAX_HEADER_BYTES) {
-        memcpy(to, page_at + at, len);
-        return;
-    }
     static const struct {
         size_t from, end;
     } plain[] = {{0, DAX_HEADER_WRITE_VERSION},
                  {DAX_HEADER_READ_VERSION + 1, DAX_HEADER_RESERVED},
                  {DAX_HEADER_RESERVED + DAX_HEADER_RESERVED_BYTES, DAX_PAGE_BYTES}};
+    const struct conn_piece *p = arg;
     for (unsigned i = 0; i < sizeof plain / sizeof *plain; i++) {
-        size_t from = plain[i].from > at ? plain[i].from : at;
-        size_t end = plain[i].end < at + len ? plain[i].end : at + len;
+        size_t from = plain[i].from > p->at ? plain[i].from : p->at;
+        size_t end = plain[i].end < p->at + p->len ? plain[i].end : p->at + p->len;
         if (from < end)
-            memcpy(to + (from - at), page_at + from, end - from);
+            memcpy(p->to + (from - p->at), p->page_at + from, end - from);
     }
+}
+
+/* Copy a piece of a page that is pinned. false: it cannot be read. */
+static bool conn_copy(const struct store *s, uint8_t *to, const uint8_t *page_at, uint64_t page,
+                      size_t at, size_t len, struct guard_fault *fault)
+{
+    if (page != 0 || at >= DAX_HEADER_BYTES)
+        return guard_copy(to, page_at + at, len, fault);
+    struct conn_piece p = {to, page_at, at, len};
+    if (!guard_call(conn_copy_header, &p, fault))
+        return false;
     mark_hide(to, at, len, &s->mark);
+    return true;
 }
 
 static dax_rc conn_read_page(struct conn *c, uint8_t *to, uint64_t page, size_t at, size_t len,
@@ -223,17 +238,20 @@ static dax_rc conn_read_page(struct conn *c, uint8_t *to, uint64_t page, size_t 
     struct txn *t = &s->txn;
     if (!committed && c->writing && t->active &&
         (page >= t->pages_kept || txn_find(t, page) || txn_is_direct(t, page))) {
-        txn_read(s, to, len, page, at);
-        if (page == 0 && at < DAX_HEADER_BYTES)
+        dax_rc rc = txn_read(s, to, len, page, at, err);
+        if (rc == DAX_OK && page == 0 && at < DAX_HEADER_BYTES)
             mark_hide(to, at, len, &s->mark);
-        return DAX_OK;
+        return rc;
     }
     uint8_t *from;
-    dax_rc rc = pin_take(s, c->slot, CONN_COPY_PIN, c->snapshot, page, 1, &from, err);
+    struct guard_fault fault;
+    dax_rc rc = pin_take(s, c->slot, CONN_COPY_PIN, c->snapshot, page, 1, false, &from, err);
     if (rc != DAX_OK)
         return rc;
-    conn_copy(s, to, from, page, at, len);
+    bool copied = conn_copy(s, to, from, page, at, len, &fault);
     pin_drop(s, c->slot, CONN_COPY_PIN);
+    if (!copied)
+        return media_fault(s, page, &fault, err);
     GUARDED_ADD(s->region.slots[c->slot].reads_copied, 1);
     return DAX_OK;
 }
@@ -315,7 +333,7 @@ dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct 
         goto refused;
     uint8_t *at;
     dax_rc rc =
-        pin_take(s, c->slot, entry, c->snapshot, page, (uint32_t)count, &at, err);
+        pin_take(s, c->slot, entry, c->snapshot, page, (uint32_t)count, c->probe, &at, err);
     if (rc != DAX_OK)
         return rc;
     if (at) {

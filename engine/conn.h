@@ -12,11 +12,15 @@ struct conn {
     bool read_only;
     bool reading;  /* holds a snapshot */
     bool writing;  /* holds the writer lock */
+    bool probe;    /* load every line of a page before it is handed out */
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */
     unsigned pin_count;  /* of the following */
     void *pinned[DAX_SLOT_PINS_SHARED]; /* what conn_pin handed out for pin i, NULL: free */
 };
+
+/* Release the writer lock. */
+void conn_unlock_writer(struct conn *c);
 
 #endif

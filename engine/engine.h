@@ -54,6 +54,7 @@ struct dax_options {
     uint64_t log_bytes;       /* size of a sidecar that is made now; an existing one keeps its size */
     uint64_t private_bytes;   /* DRAM budget of one transaction */
     bool skip_damaged_log;     /* recovery: leave damaged records out instead of refusing */
+    bool no_probe;             /* conn_pin hands pages out without having loaded every line first */
     dax_adopt_fn adopt;       /* may be NULL */
     void *adopt_arg;
 };

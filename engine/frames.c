@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "engine/pageword.h"
+
 /* Frames given back in one go: bounds the pause. */
 #define FRAMES_TRIM_BATCH 4096u
 
@@ -30,6 +32,8 @@ uint32_t frames_take(struct region *r)
     struct node *n = &r->nodes[node];
     n->next = n->prev = 0;
     GUARDED_SET(n->storage, NODE_FRAME);
+    /* Before the frame is stored to: pairs with the loads around a copy of it (media.c). */
+    atomic_thread_fence(memory_order_release);
     GUARDED_ADD(g->nodes_used, 1);
     return node;
 }
@@ -38,7 +42,7 @@ uint32_t frames_take(struct region *r)
 static void frames_free(struct region *r, uint32_t node)
 {
     struct region_guarded *g = &r->header->guarded;
-    if (GUARDED_GET(r->nodes[node].storage) > NODE_BASE)
+    if (GUARDED_GET(r->nodes[node].storage) > NODE_COPY)
         GUARDED_ADD(g->scratch_nodes, -1);
     r->nodes[node].next = GUARDED_GET(g->free);
     GUARDED_SET(g->free, node);
@@ -49,6 +53,25 @@ static void frames_free(struct region *r, uint32_t node)
 void frames_give(struct region *r, uint32_t node)
 {
     frames_free(r, node);
+}
+
+void frames_give_copy(struct region *r, uint32_t node, uint64_t page)
+{
+    struct node *n = &r->nodes[node];
+    frames_free(r, node);
+    GUARDED_SET(n->page, (uint32_t)page);
+    atomic_store_explicit(&n->older, pageword_generation(pageword_load(r, page)),
+                          memory_order_relaxed);
+    /* Release: who finds the mark finds the rest, and a frame that is filled. */
+    atomic_store_explicit(&n->storage, NODE_COPY, memory_order_release);
+}
+
+bool frames_is_copy(const struct region *r, uint32_t node, uint64_t page, uint64_t w)
+{
+    const struct node *n = &r->nodes[node];
+    return atomic_load_explicit(&n->storage, memory_order_acquire) == NODE_COPY &&
+           GUARDED_GET(n->page) == page && GUARDED_GET(n->older) == pageword_generation(w) &&
+           pageword_generation(w) != 0;
 }
 
 void frames_limbo(struct region *r, uint32_t node)
@@ -100,6 +123,7 @@ void frames_trim(struct region *r)
     while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + FRAMES_TRIM_BATCH) {
         for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
             batch[i] = GUARDED_GET(g->free);
+            GUARDED_SET(r->nodes[batch[i]].storage, NODE_FRAME); /* no copy any more */
             GUARDED_SET(g->free, r->nodes[batch[i]].next);
         }
         GUARDED_ADD(g->free_count, -(uint32_t)FRAMES_TRIM_BATCH);

@@ -19,6 +19,14 @@ uint32_t frames_take(struct region *r);
 /* Give back a node that no reader can have seen. */
 void frames_give(struct region *r, uint32_t node);
 
+/* The same after its frame's content was applied to base: until the page or the frame changes, the frame
+ * is a good copy of it. The page's word must have its new value. */
+void frames_give_copy(struct region *r, uint32_t node, uint64_t page);
+
+/* Is the free node's frame what base should hold of the page, whose word is w? To be asked again after
+ * the frame has been read. Async-signal-safe; any thread. */
+bool frames_is_copy(const struct region *r, uint32_t node, uint64_t page, uint64_t w);
+
 /* A node that has just been unlinked from its chain (with a new generation of the page word). */
 void frames_limbo(struct region *r, uint32_t node);
 

@@ -19,7 +19,10 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-media integers are 
 
 #define DAX_SIDECAR_LAYOUT "daxlite"   /* libpmemobj's layout name */
 #define DAX_SIDECAR_MAGIC "DAXLITE1"
-#define DAX_SIDECAR_VERSION 2u
+#define DAX_SIDECAR_VERSION 3u
+/* The oldest that is still used: no ledger, no fault note, seals in 62 lines, ring and twin at
+ * multiples of 256. */
+#define DAX_SIDECAR_VERSION_OLDEST 2u
 
 /* From where recovery replays. Two of them alternate; the valid one with the greater seq counts. Each
  * is there twice, in the root and in the twin. */
@@ -40,11 +43,11 @@ struct sidecar_root {
     char magic[8];
     uint32_t version;
     uint32_t reserved;
-    uint64_t ring_offset; /* pool offset of the ring's first byte, 256-byte aligned */
-    uint64_t ring_bytes;  /* multiple of 4096 */
-    uint64_t ledger_offset; /* media-error ledger: pool offset, 0 while there is none */
+    uint64_t ring_offset;   /* pool offset of the ring's first byte, a multiple of 4096 */
+    uint64_t ring_bytes;    /* multiple of 4096 */
+    uint64_t ledger_offset; /* pool offset of struct sidecar_ledger, a multiple of 4096; 0: none */
     uint64_t ledger_bytes;
-    uint64_t twin_offset; /* pool offset of struct sidecar_twin, a multiple of 64 */
+    uint64_t twin_offset; /* pool offset of struct sidecar_twin, a multiple of 4096 */
     uint64_t hash; /* XXH3 of the 56 bytes before it */
     struct cursor_slot cursor[2];
 };
@@ -60,14 +63,73 @@ struct seal {
 };
 static_assert(sizeof(struct seal) == DAX_LINE_BYTES, "a seal is a line");
 
-#define DAX_SEALS (DAX_PAGE_LINES - 2)
+#define DAX_SEALS (DAX_PAGE_LINES - 3)
+
+/* Last words of a process that met a media error which could not be helped: the next open enters it
+ * into the ledger. */
+#define DAX_NOTE_MAGIC UINT64_C(0x45544F4E58414421) /* "!DAXNOTE" */
+struct fault_note {
+    uint64_t magic;
+    uint64_t page;    /* of the part's file */
+    uint64_t time_us; /* CLOCK_REALTIME */
+    uint32_t part;    /* enum media_part */
+    uint32_t kind;    /* enum media_kind */
+    int32_t code;     /* si_code of the signal */
+    uint32_t reserved[5];
+    uint64_t hash; /* XXH3 of the 56 bytes before it */
+};
+static_assert(sizeof(struct fault_note) == DAX_LINE_BYTES, "a note is a line");
 
 /* The page behind the ring, far from the root: one damaged place does not take both. */
 struct sidecar_twin {
     struct cursor_slot cursor[2]; /* as in the root */
     struct seal seal[DAX_SEALS];
+    struct fault_note note; /* version 2: one more seal */
 };
 static_assert(sizeof(struct sidecar_twin) == DAX_PAGE_BYTES, "the twin is a page");
+
+/* --- ledger ----------------------------------------------------------------------------------- */
+
+/* A media error (struct media_entry has the fields' meaning). id 0: the entry is free. Also then the
+ * hash fits: an entry that somebody has zeroed is damaged. */
+struct ledger_entry {
+    uint64_t id;
+    uint64_t found_us;
+    uint64_t changed_us;
+    uint64_t page;
+    uint64_t bytes;
+    uint32_t part, kind, status, named, stale;
+    uint32_t intent, intent_status;
+    uint32_t reserved;
+    uint64_t intent_nonce;
+    uint64_t intent_txid;
+    uint64_t intent_hash;
+    char type[16];
+    char name[128];
+    char role[64];
+    char detail[192];
+    uint64_t reserved_too;
+    uint64_t hash; /* XXH3 of the 504 bytes before it */
+};
+static_assert(sizeof(struct ledger_entry) == 512, "an entry does not cross a page");
+
+/* Twice, at both ends of the ledger. */
+struct ledger_head {
+    uint64_t last_id; /* greatest that was ever used */
+    uint64_t reserved[6];
+    uint64_t hash; /* XXH3 of the 56 bytes before it */
+    uint64_t unused[56];
+};
+static_assert(sizeof(struct ledger_head) == sizeof(struct ledger_entry), "in the entries' grid");
+
+#define DAX_LEDGER_ENTRIES 256u
+
+struct sidecar_ledger {
+    struct ledger_head head;
+    struct ledger_entry entry[DAX_LEDGER_ENTRIES];
+    struct ledger_head head_again;
+};
+static_assert(sizeof(struct sidecar_ledger) == 258 * 512, "the ledger has no gaps");
 
 /* --- log records ------------------------------------------------------------------------------ */
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "engine/guard.h"
 #include "engine/limits.h"
 #include "engine/persist.h"
 
@@ -43,5 +44,23 @@ static inline void lines_unpack(struct persist *p, uint8_t *to, const uint8_t *p
         persist_store(p, to + (unsigned)__builtin_ctzll(bitmap) * DAX_LINE_BYTES, packed,
                       DAX_LINE_BYTES);
 }
+
+/* The same into plain memory. */
+static inline void lines_unpack_plain(uint8_t *to, const uint8_t *packed, uint64_t bitmap)
+{
+    for (; bitmap; bitmap &= bitmap - 1, packed += DAX_LINE_BYTES)
+        memcpy(to + (unsigned)__builtin_ctzll(bitmap) * DAX_LINE_BYTES, packed, DAX_LINE_BYTES);
+}
+
+/* The same within a guard: false where a fault has ended it, and part of it may have been done. update:
+ * store the lines in which `to` differs from the page `from`. */
+DAX_CHECKED bool lines_try_diff(const uint8_t *a, const uint8_t *b, uint64_t *bitmap_out,
+                                struct guard_fault *fault);
+DAX_CHECKED bool lines_try_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap,
+                                 struct guard_fault *fault);
+DAX_CHECKED bool lines_try_update(struct persist *p, uint8_t *to, const uint8_t *from,
+                                  struct guard_fault *fault);
+DAX_CHECKED bool lines_try_unpack(struct persist *p, uint8_t *to, const uint8_t *packed,
+                                  uint64_t bitmap, struct guard_fault *fault);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/hash.h"
+#include "engine/media.h"
 #include "engine/store.h"
 
 static uint64_t log_round(uint64_t bytes)
@@ -133,13 +134,19 @@ void log_add_list(struct store *s, uint64_t list_hash, uint64_t pair_count, uint
 }
 
 /* Store into the ring, in two pieces where it wraps. */
-static void log_store(struct store *s, uint64_t lsn, const uint8_t *from, size_t bytes)
+static dax_rc log_store(struct store *s, uint64_t lsn, const uint8_t *from, size_t bytes,
+                        struct dax_err *err)
 {
     uint64_t place = lsn % s->sidecar.ring_bytes;
     size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
-    persist_store(&s->persist, s->sidecar.ring + place, from, first);
-    if (first < bytes)
-        persist_store(&s->persist, s->sidecar.ring, from + first, bytes - first);
+    uint8_t *ring = s->sidecar.ring;
+    struct guard_fault fault;
+    if (!persist_try_store(&s->persist, ring + place, from, first, &fault))
+        return media_fault_sidecar(s, ring + place, &fault, err);
+    if (first < bytes &&
+        !persist_try_store(&s->persist, ring, from + first, bytes - first, &fault))
+        return media_fault_sidecar(s, ring, &fault, err);
+    return DAX_OK;
 }
 
 static dax_rc log_make_durable(struct store *s, uint64_t lsn, size_t bytes, struct dax_err *err)
@@ -174,15 +181,17 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
                                 .flags = flags,
                                 .list_page = list_page};
     h->hash = hash_bytes(l->buffer + sizeof h->hash, bytes - sizeof h->hash);
-    log_store(s, lsn, l->buffer, bytes);
-    dax_rc rc = log_make_durable(s, lsn, bytes, err);
+    dax_rc rc = log_store(s, lsn, l->buffer, bytes, err);
+    if (rc != DAX_OK) /* what was stored of it has no hash that fits */
+        return rc;
+    rc = log_make_durable(s, lsn, bytes, err);
     if (rc != DAX_OK) {
         /* It may or may not be on the medium. Make it invalid if that is still possible, so that
          * a caller who was told of an error does not find the transaction after all. */
         static const uint8_t zero[DAX_LINE_BYTES];
         struct dax_err second;
-        log_store(s, lsn, zero, sizeof zero);
-        bool gone = log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
+        bool gone = log_store(s, lsn, zero, sizeof zero, &second) == DAX_OK &&
+                    log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
         second.rc = DAX_IO_WRITE;
         snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
                  err ? err->text : "sync failed",
@@ -202,14 +211,44 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     return DAX_OK;
 }
 
+/* Root or twin cannot be stored to: enter it. The twin is written anew. */
+static dax_rc log_mend_twin(struct store *s, uint64_t lsn, struct dax_err *err)
+{
+    struct dax_err ignored;
+    struct guard_fault fault;
+    if (!guard_probe(s->sidecar.root, sizeof *s->sidecar.root, &fault))
+        return media_fault_sidecar(s, s->sidecar.root, &fault, err);
+    (void)media_fault_sidecar(s, s->sidecar.twin, NULL, &ignored);
+    uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
+    dax_rc rc = sidecar_mend_twin(&s->sidecar, &s->persist, salt, lsn, err);
+    if (rc == DAX_OK)
+        media_sidecar_mended(s, s->sidecar.twin, "written anew from the other copy");
+    return rc;
+}
+
+dax_rc log_write_cursor(struct store *s, uint64_t sealed, struct cursor_slot *c, struct dax_err *err)
+{
+    dax_rc rc = sidecar_cursor_write(&s->sidecar, &s->persist, c, err);
+    if (rc != DAX_IO_MEDIA)
+        return rc;
+    rc = log_mend_twin(s, sealed, err);
+    return rc == DAX_OK ? sidecar_cursor_write(&s->sidecar, &s->persist, c, err) : rc;
+}
+
+dax_rc log_seal_to(struct store *s, uint64_t lsn, struct dax_err *err)
+{
+    uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
+    dax_rc rc = sidecar_seal(&s->sidecar, &s->persist, salt, lsn, err);
+    return rc == DAX_IO_MEDIA ? log_mend_twin(s, lsn, err) : rc;
+}
+
 dax_rc log_seal(struct store *s, struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
     uint64_t lsn = GUARDED_GET(g->lsn_tail);
     if (GUARDED_GET(g->sealed_lsn) == lsn)
         return DAX_OK;
-    dax_rc rc =
-        store_synced(s, sidecar_seal(&s->sidecar, &s->persist, GUARDED_GET(g->salt), lsn, err), err);
+    dax_rc rc = store_synced(s, log_seal_to(s, lsn, err), err);
     if (rc != DAX_OK)
         return rc;
     GUARDED_SET(g->sealed_lsn, lsn);
@@ -234,13 +273,17 @@ void log_start(struct store *s, const struct cursor_slot *c)
     GUARDED_SET(g->nonce, c->nonce);
 }
 
-static void log_load(const struct store *s, uint64_t lsn, void *to, size_t bytes)
+static dax_rc log_load(struct store *s, uint64_t lsn, void *to, size_t bytes, struct dax_err *err)
 {
     uint64_t place = lsn % s->sidecar.ring_bytes;
     size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
-    memcpy(to, s->sidecar.ring + place, first);
-    if (first < bytes)
-        memcpy((uint8_t *)to + first, s->sidecar.ring, bytes - first);
+    const uint8_t *ring = s->sidecar.ring;
+    struct guard_fault fault;
+    if (!guard_copy(to, ring + place, first, &fault))
+        return media_fault_sidecar(s, ring + place, &fault, err);
+    if (first < bytes && !guard_copy((uint8_t *)to + first, ring, bytes - first, &fault))
+        return media_fault_sidecar(s, ring, &fault, err);
+    return DAX_OK;
 }
 
 /* Do the counts of a header describe its length? Checked before they are used for anything. */
@@ -262,15 +305,17 @@ dax_rc log_read(struct store *s, uint64_t lsn, bool *valid_out, struct dax_err *
 {
     struct record_header h;
     *valid_out = false;
-    log_load(s, lsn, &h, sizeof h);
-    if (!log_header_fits(s, &h, lsn))
-        return DAX_OK;
+    dax_rc rc = log_load(s, lsn, &h, sizeof h, err);
+    if (rc != DAX_OK || !log_header_fits(s, &h, lsn))
+        return rc;
     size_t bytes = (size_t)h.length_lines * DAX_LINE_BYTES;
-    dax_rc rc = log_reserve(s, bytes, err);
+    rc = log_reserve(s, bytes, err);
     if (rc != DAX_OK)
         return rc;
     uint8_t *b = s->log.buffer;
-    log_load(s, lsn, b, bytes);
+    rc = log_load(s, lsn, b, bytes, err);
+    if (rc != DAX_OK)
+        return rc;
     if (hash_bytes(b + sizeof h.hash, bytes - sizeof h.hash) != h.hash)
         return DAX_OK;
     /* The hash fits, so these are the writer's own counts; the bitmaps must fit the lines too. */
@@ -294,6 +339,8 @@ dax_rc log_find_later(struct store *s, uint64_t lsn, uint64_t *found_out, struct
     for (uint64_t at = lsn + DAX_LINE_BYTES; at < end; at += DAX_LINE_BYTES) {
         bool valid;
         dax_rc rc = log_read(s, at, &valid, err);
+        if (rc == DAX_IO_MEDIA)
+            continue; /* no whole record there */
         if (rc != DAX_OK)
             return rc;
         if (valid) {

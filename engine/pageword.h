@@ -7,8 +7,9 @@
  *   bits 32-63 generation: every change of the page's state or chain increments it
  *
  * A word of 0 has not been touched since the store was opened: MAPPED below the pages that the
- * database had then, ABSENT above. Words are changed by the holder of the writer lock only, by
- * sequentially consistent stores that pair with the reader's second load in pin.c.
+ * database had then, ABSENT above. State, chain and generation are changed by the holder of the writer
+ * lock only; the flags by whoever has found something out. Both by sequentially consistent exchanges,
+ * which pair with the reader's second load in pin.c, and of which none undoes the other.
  */
 #ifndef DAX_PAGEWORD_H
 #define DAX_PAGEWORD_H
@@ -34,13 +35,16 @@ static inline uint32_t pageword_generation(uint64_t w)
     return (uint32_t)(w >> 32);
 }
 
+/* What a stored word means. */
+static inline uint64_t pageword_shown(const struct region *r, uint64_t page, uint64_t w)
+{
+    return w == 0 && page < r->header->initial_pages ? (uint64_t)PAGE_MAPPED : w;
+}
+
 /* Sequentially consistent: the reader's second load pairs with pageword_set. */
 static inline uint64_t pageword_load(const struct region *r, uint64_t page)
 {
-    uint64_t w = atomic_load_explicit(&r->words[page], memory_order_seq_cst);
-    if (w == 0 && page < r->header->initial_pages)
-        w = PAGE_MAPPED;
-    return w;
+    return pageword_shown(r, page, atomic_load_explicit(&r->words[page], memory_order_seq_cst));
 }
 
 /* Is from -> to an edge of the table in DESIGN.md section 2? An edge to the same state changes the
@@ -50,5 +54,10 @@ bool pageword_edge_ok(enum page_state from, enum page_state to);
 /* Move a page to `to` with the newest version `node`: new generation, flags kept. An edge that is
  * not in the table is not taken and answers false: the caller fails the store. Writer lock. */
 DAX_CHECKED bool pageword_set(struct region *r, uint64_t page, enum page_state to, uint32_t node);
+
+/* Set and clear flags. Clearing POISONED is a new generation: the page may have another content. Setting
+ * it is not: what the page held, it holds still, to whoever knew it before (conn_page_stamp). Any
+ * thread. */
+void pageword_flag(struct region *r, uint64_t page, uint64_t set, uint64_t clear);
 
 #endif

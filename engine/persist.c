@@ -214,6 +214,29 @@ void persist_zero(struct persist *p, void *dst, size_t len)
     p->ops->zero(p, dst, len);
 }
 
+struct persist_call {
+    struct persist *p;
+    void *dst;
+    const void *src;
+    size_t len;
+};
+
+static void persist_call_store(void *arg)
+{
+    const struct persist_call *c = arg;
+    if (c->src)
+        persist_store(c->p, c->dst, c->src, c->len);
+    else
+        persist_zero(c->p, c->dst, c->len);
+}
+
+bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len,
+                       struct guard_fault *fault)
+{
+    struct persist_call c = {p, dst, src, len};
+    return guard_call(persist_call_store, &c, fault);
+}
+
 void persist_visible(struct persist *p)
 {
     p->ops->fence(p);

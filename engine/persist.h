@@ -8,9 +8,11 @@
 #ifndef DAX_PERSIST_H
 #define DAX_PERSIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/guard.h"
 #include "engine/rc.h"
 
 enum persist_mode {
@@ -65,6 +67,10 @@ const char *persist_mode_name(enum persist_mode mode);
 /* Stored, not yet durable. dst must not be visible to a reader while this runs. */
 void persist_store(struct persist *p, void *dst, const void *src, size_t len);
 void persist_zero(struct persist *p, void *dst, size_t len);
+
+/* persist_store, or persist_zero where src is NULL, within a guard: false where a fault has ended it. */
+DAX_CHECKED bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len,
+                                   struct guard_fault *fault);
 
 /* Order earlier stores of this thread before its later plain stores, as other threads see them:
  * needed between storing into base and the page word that lets readers in, because non-temporal

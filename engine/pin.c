@@ -38,9 +38,6 @@ static dax_rc pin_look(struct store *s, uint64_t snapshot, uint64_t page, uint32
             dax_rc rc = store_usable(s, err);
             return rc == DAX_OK ? DAX_BUSY : rc;
         }
-        if (w & PAGEWORD_POISONED)
-            return dax_err_set(err, DAX_IO_READ, 0, "%s: page %llu has a media error",
-                               s->base.path, (unsigned long long)(page + i));
         if (pageword_state(w) != PAGE_MAPPED)
             return store_fail(s, err, "page %llu is %s but belongs to snapshot %llu",
                               (unsigned long long)(page + i), page_state_name(pageword_state(w)),
@@ -48,6 +45,8 @@ static dax_rc pin_look(struct store *s, uint64_t snapshot, uint64_t page, uint32
         struct version v;
         if (!chain_find(&s->region, w, snapshot, &v))
             return DAX_BUSY;
+        if (w & PAGEWORD_POISONED && v.storage == NODE_BASE)
+            return media_error(s, page + i, err);
         if (i == 0)
             *version_out = v;
         if (count > 1 && v.storage != NODE_BASE)
@@ -58,10 +57,11 @@ static dax_rc pin_look(struct store *s, uint64_t snapshot, uint64_t page, uint32
 
 /* The common case in few instructions: one page, MAPPED, base its only version. NULL: look properly. */
 static inline uint8_t *pin_take_base(struct store *s, struct slot *own, unsigned entry,
-                                     uint64_t page)
+                                     uint64_t page, bool probe)
 {
     uint64_t w = pageword_load(&s->region, page);
-    if (pageword_state(w) != PAGE_MAPPED || pageword_node(w) || w & PAGEWORD_POISONED)
+    if (pageword_state(w) != PAGE_MAPPED || pageword_node(w) || w & PAGEWORD_POISONED ||
+        (probe && !(w & PAGEWORD_PROBED)))
         return NULL;
     /* Pairs with scan_take, and the load with pageword_set. */
     atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_seq_cst);
@@ -72,12 +72,28 @@ static inline uint8_t *pin_take_base(struct store *s, struct slot *own, unsigned
     return NULL;
 }
 
+/* Pages of base, pinned: load every line of those that nobody has looked at yet. What is found bad is
+ * bad for this reader and for all that come. */
+static dax_rc pin_probe(struct store *s, const uint64_t *words, uint64_t page, uint32_t count,
+                        struct dax_err *err)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (words[i] & PAGEWORD_PROBED)
+            continue;
+        struct guard_fault fault;
+        if (!guard_probe(base_at(&s->base, (page + i) << DAX_PAGE_SHIFT), DAX_PAGE_BYTES, &fault))
+            return media_fault(s, page + i, &fault, err);
+        pageword_flag(&s->region, page + i, PAGEWORD_PROBED, 0);
+    }
+    return DAX_OK;
+}
+
 dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint64_t snapshot, uint64_t page,
-                uint32_t count, uint8_t **addr_out, struct dax_err *err)
+                uint32_t count, bool probe, uint8_t **addr_out, struct dax_err *err)
 {
     struct slot *own = &s->region.slots[slot];
     uint64_t words[DAX_PIN_PAGES];
-    *addr_out = count == 1 ? pin_take_base(s, own, entry, page) : NULL;
+    *addr_out = count == 1 ? pin_take_base(s, own, entry, page, probe) : NULL;
     if (*addr_out) {
         if (entry != DAX_SLOT_PINS_SHARED)
             GUARDED_ADD(own->pinned_base, 1);
@@ -105,6 +121,13 @@ dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint64_t snapsho
         bool same = true;
         for (uint32_t i = 0; i < count; i++) /* pairs with pageword_set */
             same &= pageword_load(&s->region, page + i) == words[i];
+        if (same && probe && v.storage == NODE_BASE) {
+            rc = pin_probe(s, words, page, count, err);
+            if (rc != DAX_OK) {
+                pin_drop(s, slot, entry);
+                return rc;
+            }
+        }
         if (same) {
             *addr_out = chain_address(s, page, &v);
             if (entry == DAX_SLOT_PINS_SHARED) /* for a copy: counted there */

@@ -12,10 +12,11 @@
 /* Pin pages [page, page + count) as of the snapshot into pin `entry` of the slot, which must be
  * clear. *addr_out: their address, until pin_drop; NULL (nothing pinned, DAX_OK) if count > 1 and
  * the versions are not side by side. All pages are within the snapshot's size.
- * Errors: DAX_IO_READ for a page flagged POISONED; DAX_CORRUPT for a page in a state that no
- * reader can meet. */
+ * probe: pages of base are loaded once, line by line, before they are handed out for the first time.
+ * Errors: DAX_IO_MEDIA for a page of base flagged POISONED, or found to be bad; DAX_CORRUPT for a page in
+ * a state that no reader can meet. */
 DAX_CHECKED dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint64_t snapshot,
-                            uint64_t page, uint32_t count, uint8_t **addr_out,
+                            uint64_t page, uint32_t count, bool probe, uint8_t **addr_out,
                             struct dax_err *err);
 
 /* Clear it: reads through the address are over. */

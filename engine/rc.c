@@ -41,6 +41,7 @@ const char *dax_rc_name(dax_rc rc)
     case DAX_NOMEM: return "NOMEM";
     case DAX_IO_READ: return "IO_READ";
     case DAX_IO_WRITE: return "IO_WRITE";
+    case DAX_IO_MEDIA: return "IO_MEDIA";
     case DAX_CORRUPT: return "CORRUPT";
     case DAX_NOT_A_DATABASE: return "NOT_A_DATABASE";
     case DAX_CANT_OPEN: return "CANT_OPEN";

@@ -22,6 +22,7 @@ enum dax_rc {
     DAX_NOMEM,          /* no DRAM */
     DAX_IO_READ,        /* the system refused a read */
     DAX_IO_WRITE,       /* the system refused a write, a sync or a mapping */
+    DAX_IO_MEDIA,       /* memory or disk that cannot be read or stored to: media.h has an entry for it */
     DAX_CORRUPT,        /* bytes on media are not what this code could have put there */
     DAX_NOT_A_DATABASE, /* not an SQLite file, or marked by something that we do not know */
     DAX_CANT_OPEN,      /* missing, not permitted, unsupported file system, sidecar missing, ... */

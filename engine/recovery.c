@@ -25,6 +25,7 @@
 
 #include "engine/hash.h"
 #include "engine/lines.h"
+#include "engine/media.h"
 #include "engine/store.h"
 
 struct recovery {
@@ -35,6 +36,7 @@ struct recovery {
     uint64_t end_bytes;  /* of the file, scratch included */
     uint64_t records;
     uint64_t pages;
+    bool skip; /* as asked: go on behind what is damaged */
 };
 
 /* pread of exactly len bytes. */
@@ -101,6 +103,56 @@ static dax_rc recovery_check_pair(struct store *s, const struct recovery *r,
     return rc == DAX_OK ? recovery_target(s, r, d->page, &ignored, err) : rc;
 }
 
+/* The page is bad, and this is what it should hold. */
+static dax_rc recovery_rewrite(struct store *s, uint64_t page, const uint8_t *content,
+                               struct dax_err *err)
+{
+    if (media_rewrite(s, page, content))
+        return DAX_OK;
+    /* Only the log has it now, and it must not be cut. */
+    return dax_err_set(err, DAX_IO_MEDIA, 0,
+                       "%s: page %llu is bad and cannot be rewritten from the log: is the file system "
+                       "full or read-only? Nothing is lost: make room, or copy both files to another "
+                       "device, and open it again",
+                       s->base.path, (unsigned long long)page);
+}
+
+/* Store a page that the log has whole. One that was found bad before is good from here on. */
+static dax_rc recovery_store_page(struct store *s, uint64_t page, uint8_t *to, const uint8_t *content,
+                                  struct dax_err *err)
+{
+    struct guard_fault fault;
+    struct dax_err ignored;
+    if (!media_is_quarantined(s, page)) {
+        if (lines_try_update(&s->persist, to, content, &fault))
+            return DAX_OK;
+        (void)media_fault(s, page, &fault, &ignored);
+    }
+    return recovery_rewrite(s, page, content, err);
+}
+
+/* Store lines of a page, packed. Where base's page is bad but pread still has it, they are put together
+ * with the rest. Of a page that is gone, lines in the log are no use to anybody: it is entered as such,
+ * and everything else is recovered. */
+static dax_rc recovery_store(struct store *s, uint64_t page, uint8_t *to, const uint8_t *packed,
+                             uint64_t bitmap, struct dax_err *err)
+{
+    struct guard_fault fault;
+    uint8_t whole[DAX_PAGE_BYTES];
+    struct dax_err ignored;
+    if (bitmap == UINT64_MAX)
+        return recovery_store_page(s, page, to, packed, err);
+    if (lines_try_unpack(&s->persist, to, packed, bitmap, &fault))
+        return DAX_OK;
+    (void)media_fault(s, page, &fault, &ignored);
+    if (recovery_pread(s, whole, sizeof whole, page << DAX_PAGE_SHIFT, &ignored) != DAX_OK) {
+        media_set_stale(s, page, "committed changes of the page were lost with it in recovery");
+        return DAX_OK;
+    }
+    lines_unpack_plain(whole, packed, bitmap);
+    return recovery_rewrite(s, page, whole, err);
+}
+
 static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const struct record_pair *d,
                                   uint8_t *buf, struct dax_err *err)
 {
@@ -110,9 +162,8 @@ static dax_rc recovery_apply_pair(struct store *s, struct recovery *r, const str
         rc = recovery_pread(s, buf, DAX_PAGE_BYTES, d->scratch << DAX_PAGE_SHIFT, err);
     if (rc != DAX_OK)
         return rc;
-    lines_store(&s->persist, to, buf, lines_diff(to, buf));
     r->pages++;
-    return DAX_OK;
+    return recovery_store_page(s, d->page, to, buf, err);
 }
 
 /* Load the pair list that is in scratch, if it is whole; owned by the caller. */
@@ -173,7 +224,7 @@ static dax_rc recovery_check_list(struct store *s, struct recovery *r, const str
 /* Apply the record in the log buffer. */
 static dax_rc recovery_apply(struct store *s, struct recovery *r, struct dax_err *err)
 {
-    static _Thread_local uint8_t page_buf[DAX_PAGE_BYTES];
+    uint8_t page_buf[DAX_PAGE_BYTES];
     const uint8_t *b = s->log.buffer;
     struct record_header h;
     memcpy(&h, b, sizeof h);
@@ -191,7 +242,9 @@ static dax_rc recovery_apply(struct store *s, struct recovery *r, struct dax_err
         dax_rc rc = recovery_target(s, r, d.page, &to, err);
         if (rc != DAX_OK)
             return rc;
-        lines_unpack(&s->persist, to, lines, d.bitmap);
+        rc = recovery_store(s, d.page, to, lines, d.bitmap, err);
+        if (rc != DAX_OK)
+            return rc;
         lines += (size_t)__builtin_popcountll(d.bitmap) * DAX_LINE_BYTES;
         r->pages++;
     }
@@ -257,6 +310,27 @@ static void recovery_advance(struct store *s, struct recovery *r)
     r->records++;
 }
 
+/* The record at r, if there is a whole one. A part of the ring that cannot be read ends the log where
+ * nothing behind it can have been acknowledged: in cache-line modes a commit returns when it is sealed
+ * (L6). Elsewhere a committed transaction may be there, and going on without it is for the user to say. */
+static dax_rc recovery_read(struct store *s, const struct recovery *r, bool *valid_out,
+                            struct dax_err *err)
+{
+    dax_rc rc = log_read(s, r->lsn, valid_out, err);
+    if (rc != DAX_IO_MEDIA)
+        return rc;
+    uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
+    bool at_end = s->persist.mode != PERSIST_MSYNC && sidecar_twin_whole(&s->sidecar) &&
+                  sidecar_sealed(&s->sidecar, salt) <= r->lsn;
+    if (at_end || r->skip)
+        return DAX_OK;
+    return dax_err_set(err, DAX_IO_MEDIA, 0,
+                       "%s: the log after transaction %llu, at LSN %llu, cannot be read: a media error. "
+                       "Keep copies of both files; then dax_damaged_log=skip replays what can be read "
+                       "and leaves it to PRAGMA integrity_check what is missing",
+                       s->sidecar_path, (unsigned long long)r->txid, (unsigned long long)r->lsn);
+}
+
 /* Walk the log from r to its end; with apply, replay it. *later_out, with look: 0, or the LSN of a
  * whole record behind the one that ended the walk. */
 static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, bool look,
@@ -265,7 +339,7 @@ static dax_rc recovery_walk(struct store *s, struct recovery *r, bool apply, boo
     *later_out = 0;
     for (;;) {
         bool valid, next = false;
-        dax_rc rc = log_read(s, r->lsn, &valid, err);
+        dax_rc rc = recovery_read(s, r, &valid, err);
         if (rc == DAX_OK && valid)
             rc = recovery_check(s, r, &next, err);
         if (rc == DAX_OK && next && apply)
@@ -304,7 +378,7 @@ static dax_rc recovery_replay(struct store *s, struct recovery *r, bool skip, st
                 "as asked: check the database",
                 s->sidecar_path, (unsigned long long)ahead.lsn, (unsigned long long)ahead.txid);
     if (ahead.records && sealed < ahead.lsn) {
-        rc = sidecar_seal(&s->sidecar, &s->persist, salt, ahead.lsn, err);
+        rc = log_seal_to(s, ahead.lsn, err);
         if (rc != DAX_OK)
             return rc;
     }
@@ -332,6 +406,8 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
                                     struct dax_err *err)
 {
     dax_rc rc = sidecar_open(s->sidecar_path, &s->sidecar, err);
+    if (rc == DAX_IO_MEDIA)
+        media_sidecar_refused(s);
     if (rc != DAX_OK) {
         if (err && err->sys_errno == ENOENT)
             return dax_err_set(err, DAX_CANT_OPEN, 0,
@@ -340,7 +416,9 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
                                s->base.path, s->sidecar_path);
         return rc;
     }
-    rc = store_match_sidecar(s, err);
+    rc = store_watch_sidecar(s, err);
+    if (rc == DAX_OK)
+        rc = store_match_sidecar(s, err);
     if (rc == DAX_OK)
         rc = sidecar_cursor_read(&s->sidecar, cursor_out, err);
     if (rc != DAX_OK)
@@ -365,7 +443,7 @@ static dax_rc recovery_finish(struct store *s, const struct recovery *r, struct 
                             .size_bytes = r->size_bytes,
                             .salt = store_random(),
                             .nonce = s->mark.nonce};
-    rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
+    rc = log_write_cursor(s, r->lsn, &c, err);
     if (rc != DAX_OK)
         return rc;
     log_start(s, &c);
@@ -389,7 +467,8 @@ dax_rc recovery_run(struct store *s, bool skip, uint64_t *txid_out, uint64_t *si
     struct recovery r = {.lsn = cursor.lsn,
                          .txid = cursor.txid,
                          .size_bytes = cursor.size_bytes,
-                         .file_bytes = s->base.file_bytes};
+                         .file_bytes = s->base.file_bytes,
+                         .skip = skip};
     r.end_bytes = base_end(&s->base);
     if (cursor.size_bytes > s->base.file_bytes) {
         rc = recovery_truncated(s, &r, cursor.size_bytes, err);
@@ -400,11 +479,15 @@ dax_rc recovery_run(struct store *s, bool skip, uint64_t *txid_out, uint64_t *si
     if (rc != DAX_OK)
         goto out;
     GUARDED_SET(s->region.header->guarded.salt, cursor.salt);
+    rc = media_load(s, err); /* first: a page that is known to be bad is rewritten, or left alone */
+    if (rc != DAX_OK)
+        goto out;
     rc = recovery_replay(s, &r, skip, err);
     if (rc == DAX_OK)
         rc = recovery_finish(s, &r, err);
     if (rc != DAX_OK)
         goto out;
+    media_settle(s, cursor.nonce, r.txid);
     *txid_out = r.txid;
     *size_out = r.size_bytes;
     if (r.records)
@@ -412,6 +495,6 @@ dax_rc recovery_run(struct store *s, bool skip, uint64_t *txid_out, uint64_t *si
                 s->base.path, (unsigned long long)r.records, (unsigned long long)r.pages);
 out:
     if (rc != DAX_OK)
-        sidecar_close(&s->sidecar);
+        store_close_sidecar(s);
     return rc;
 }

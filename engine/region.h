@@ -60,6 +60,7 @@ static_assert(sizeof(struct node) == 32, "two nodes a line");
 
 #define NODE_FRAME UINT64_C(0)
 #define NODE_BASE UINT64_C(1)
+#define NODE_COPY UINT64_C(2) /* of a free node: its frame may still equal base (frames_is_copy) */
 
 struct commit_entry {
     _Atomic uint64_t txid; /* 0 while the entry is being changed */

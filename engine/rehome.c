@@ -5,7 +5,8 @@
  *      and put the frame into the chain in base's place. (DRAM only: snapshots die with the
  *      process.) Readers may walk the old or the new chain, both lead to the same bytes.
  *   2. Zap: no new pin can be taken.
- *   3. Scan. Base pinned: back to MAPPED, deferred. Not pinned: store the lines that differ.
+ *   3. Scan. Base pinned: back to MAPPED, deferred. Not pinned: store the lines that differ; a page that
+ *      is bad is rewritten whole, which clears it (media.c), or deferred if that fails.
  *   4. Fence, so that a reader that sees the new word sees the lines.
  *   5. New word: base alone, or a NODE_BASE marker in front of the versions that old snapshots need.
  *      The node that held the newest version goes to limbo.
@@ -23,6 +24,7 @@
 #include "engine/chain.h"
 #include "engine/frames.h"
 #include "engine/lines.h"
+#include "engine/media.h"
 #include "engine/store.h"
 #include "engine/writer.h"
 
@@ -45,9 +47,12 @@ static dax_rc rehome_list(struct store *s, size_t *count_out, struct dax_err *er
     size_t count = GUARDED_GET(g->pages_versioned);
     if (count > s->pages_capacity) {
         uint32_t *pages = realloc(s->pages, count * 2 * sizeof *pages);
-        if (!pages)
+        if (pages)
+            s->pages = pages;
+        uint64_t *bitmaps = pages ? realloc(s->bitmaps, count * 2 * sizeof *bitmaps) : NULL;
+        if (!bitmaps)
             return dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot list %zu pages to rehome", count);
-        s->pages = pages;
+        s->bitmaps = bitmaps;
         s->pages_capacity = count * 2;
     }
     size_t n = 0;
@@ -57,8 +62,9 @@ static dax_rc rehome_list(struct store *s, size_t *count_out, struct dax_err *er
     return n == count ? DAX_OK : store_fail(s, err, "the list of versioned pages has lost some");
 }
 
-/* Step 1 for base: keep what it holds for the snapshots that see it. false: no frame is free. */
-static bool rehome_save_base(struct store *s, uint32_t page, uint32_t head)
+/* Step 1 for base: keep what it holds for the snapshots that see it. false: no frame is free, or base
+ * cannot be read: those snapshots go on being told so, until the last of them ends. */
+static bool rehome_save_base(struct store *s, uint32_t page, uint32_t head, bool *unreadable_out)
 {
     struct region *r = &s->region;
     uint32_t newer = head, marker = 0;
@@ -78,8 +84,17 @@ static bool rehome_save_base(struct store *s, uint32_t page, uint32_t head)
     uint32_t node = frames_take(r);
     if (!node)
         return false;
-    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),
-           DAX_PAGE_BYTES);
+    struct guard_fault fault;
+    bool flagged = pageword_load(r, page) & PAGEWORD_POISONED;
+    if (flagged || !guard_copy(region_frame(r, node),
+                               base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT), DAX_PAGE_BYTES,
+                               &fault)) {
+        frames_give(r, node);
+        if (!flagged)
+            (void)media_fault(s, page, &fault, NULL);
+        *unreadable_out = true;
+        return false;
+    }
     GUARDED_SET(r->nodes[node].txid, base_txid);
     GUARDED_SET(r->nodes[node].page, page);
     uint32_t rest =
@@ -116,7 +131,8 @@ static dax_rc rehome_zap(struct store *s, uint32_t page, struct rehome_page *b, 
         return DAX_OK; /* the next checkpoint seals it first (L6) */
 
     *b = (struct rehome_page){.page = page, .head = head, .marker = frames_take(r)};
-    if (!b->marker || !rehome_save_base(s, page, head)) {
+    bool unreadable = false;
+    if (!b->marker || !rehome_save_base(s, page, head, &unreadable)) {
         if (b->marker)
             frames_give(r, b->marker);
         *no_frame_out = true;
@@ -145,7 +161,12 @@ static bool rehome_leave(struct store *s, const struct rehome_page *b)
         return pageword_set(r, b->page, PAGE_MAPPED, b->head);
     }
     struct node *n = &r->nodes[node];
-    memcpy(region_frame(r, node), chain_address(s, b->page, &v), DAX_PAGE_BYTES);
+    struct guard_fault fault;
+    if (!guard_copy(region_frame(r, node), chain_address(s, b->page, &v), DAX_PAGE_BYTES, &fault)) {
+        (void)media_fault(s, v.storage, &fault, NULL);
+        frames_give(r, node);
+        return pageword_set(r, b->page, PAGE_MAPPED, b->head);
+    }
     GUARDED_SET(n->txid, rehome_txid(r, b->head));
     GUARDED_SET(n->page, b->page);
     GUARDED_SET(n->older, atomic_load_explicit(&r->nodes[b->head].older, memory_order_relaxed));
@@ -180,6 +201,30 @@ static bool rehome_finish(struct store *s, const struct rehome_page *b)
     return true;
 }
 
+/* Step 3 for one page, which nobody can reach: what differs or, where base is bad, the whole page in
+ * another way. false: neither. */
+static bool rehome_store(struct store *s, const struct rehome_page *b)
+{
+    uint8_t buf[DAX_PAGE_BYTES];
+    struct guard_fault fault;
+    struct version v = {b->head, 0, GUARDED_GET(s->region.nodes[b->head].storage)};
+    const uint8_t *content = chain_address(s, b->page, &v);
+    uint8_t *base = base_at(&s->base, (uint64_t)b->page << DAX_PAGE_SHIFT);
+    if (v.storage > NODE_BASE) {
+        if (!guard_copy(buf, content, sizeof buf, &fault)) {
+            (void)media_fault(s, v.storage, &fault, NULL);
+            return false;
+        }
+        content = buf;
+    }
+    if (!(pageword_load(&s->region, b->page) & PAGEWORD_POISONED)) {
+        if (lines_try_update(&s->persist, base, content, &fault))
+            return true;
+        (void)media_fault(s, b->page, &fault, NULL);
+    }
+    return media_rewrite(s, b->page, content);
+}
+
 /* Steps 3 to 5. */
 static dax_rc rehome_batch(struct store *s, struct rehome_page *batch, size_t n, size_t *done_out,
                            struct dax_err *err)
@@ -191,11 +236,9 @@ static dax_rc rehome_batch(struct store *s, struct rehome_page *batch, size_t n,
         b->pinned = s->scan.pin_count && scan_base_pinned(&s->scan, b->page);
         if (b->pinned)
             continue;
-        struct version v = {b->head, 0, GUARDED_GET(r->nodes[b->head].storage)};
-        const uint8_t *content = chain_address(s, b->page, &v);
-        uint8_t *base = base_at(&s->base, (uint64_t)b->page << DAX_PAGE_SHIFT);
-        lines_store(&s->persist, base, content, lines_diff(base, content));
-        ++*done_out;
+        /* A page that stays bad stays where it is, as one that is pinned does. */
+        b->pinned = !rehome_store(s, b);
+        *done_out += !b->pinned;
     }
     persist_visible(&s->persist);
     for (size_t i = 0; i < n; i++)

@@ -7,21 +7,31 @@
 #ifndef DAX_SIDECAR_H
 #define DAX_SIDECAR_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "engine/layout.h"
 #include "engine/persist.h"
 
+/* The pool is mapped as one piece from `pool` on: offsets in it are those in the file. Bytes there may
+ * be unreadable (guard.h); this file's functions say so with DAX_IO_MEDIA. */
 struct sidecar {
-    void *pool;                /* PMEMobjpool *, NULL: not open */
-    struct sidecar_root *root; /* mapped */
-    struct sidecar_twin *twin; /* mapped */
-    unsigned next_seal;        /* modulo DAX_SEALS: line of the next seal; writer lock */
-    uint8_t *ring;             /* mapped, 256-byte aligned */
+    void *pool;                    /* PMEMobjpool *, NULL: not open */
+    struct sidecar_root *root;     /* mapped */
+    struct sidecar_twin *twin;     /* mapped */
+    struct sidecar_ledger *ledger; /* mapped; NULL: made before there was one */
+    unsigned next_seal;            /* modulo DAX_SEALS: line of the next seal; writer lock */
+    bool has_note;                 /* the twin's last line is a fault note, not a seal of version 2 */
+    _Atomic bool noted;            /* by this process: the first note stays */
+    uint8_t *ring;                 /* mapped, 256-byte aligned */
     uint64_t ring_bytes;
     uint64_t file_bytes;
+    uint64_t bad_page; /* after sidecar_open has said DAX_IO_MEDIA: which page of the file it was */
+    uint64_t heap_from; /* behind the root's object: nothing of libpmemobj's own from there on */
     enum persist_mode mode; /* what the sidecar's own file allows (medium.h): it may be less than
                                 * the database's, where DAX is an attribute of single files */
+    int fd;                 /* owned, while the pool is open */
     char *path;             /* owned */
 };
 
@@ -36,27 +46,66 @@ DAX_CHECKED dax_rc sidecar_create(const char *path, const struct stat *like, uin
 /* Open an existing sidecar. Errors, each with the path and what to do:
  *   DAX_CANT_OPEN  missing (sys_errno ENOENT), no permission, in use by another process,
  *                  made by a newer daxlite;
- *   DAX_CORRUPT    truncated, not a sidecar, its root does not fit its hash;
+ *   DAX_CORRUPT    truncated, not a sidecar, its root does not fit its hash, or says that ring,
+ *                  twin or ledger lie where they cannot be;
+ *   DAX_IO_READ    what libpmemobj needs cannot be read: it is not called then;
  *   DAX_FULL       it has holes (a sparse copy) and there is no space to fill them. */
 DAX_CHECKED dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err);
+
+/* A copy of the ledger of a sidecar that is not open; owned by the caller (free). NULL: there is none, or
+ * none that can be found. Reads only. */
+struct sidecar_ledger *sidecar_peek_ledger(const char *path);
 
 /* Unmap and unlock; *s is as after {0}. Nothing is flushed that was not durable before. */
 void sidecar_close(struct sidecar *s);
 
-/* The newest valid cursor slot. DAX_CORRUPT: neither is valid. */
+/* The newest valid cursor slot. DAX_CORRUPT: neither is valid. DAX_IO_MEDIA: both copies of a slot
+ * cannot be read, so that nobody knows which one is the newest. */
 DAX_CHECKED dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_slot *out,
                                        struct dax_err *err);
 
 /* P4: store *c (its seq and hash are filled in) into the slot that is not the newest one, in root and
- * twin, and make both durable. On an error the older slot still counts. Writer lock. */
+ * twin, and make both durable. On an error the older slot still counts. DAX_IO_MEDIA: there is no
+ * storing to root or twin; see sidecar_mend_twin. Writer lock. */
 DAX_CHECKED dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
                                         struct dax_err *err);
 
-/* P7: a seal of the log's life `salt` up to lsn, durable on return. Writer lock. */
+/* P7: a seal of the log's life `salt` up to lsn, durable on return. DAX_IO_MEDIA: there is no storing
+ * to the twin; see sidecar_mend_twin. Writer lock. */
 DAX_CHECKED dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
                                 struct dax_err *err);
 
-/* The greatest LSN that a seal of this life says, 0: there is none. */
+/* The greatest LSN that a seal of this life says, 0: there is none that can be read. */
 uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt);
+
+/* Can every line of the twin be read? If not, there may have been greater seals. */
+bool sidecar_twin_whole(const struct sidecar *s);
+
+/* Rewrite a twin that cannot be read or stored to: with the cursor slots as the root has them, what
+ * lines of the twin can still be read, and, unless lsn is 0, a fresh seal. The file is written, a
+ * medium that needs it gets another block, and the mapping is renewed where it does not recover.
+ *
+ * When: under the writer lock, and only if every record of the life `salt` up to `lsn` is whole and
+ * durable (P2 was passed, or recovery has just checked it); lsn 0 is right only while nothing of an
+ * unsealed record is in base, as in an unmarked database. Not while another thread may seal or store
+ * a cursor, and not in place of a failed sidecar_cursor_write: call that again afterwards.
+ *
+ * A crash in between: the root's slots count (the newest must be whole there, which is checked), and
+ * lines that could be read are stored as they were, so that a torn page loses only what the error had
+ * taken. Errors: DAX_IO_MEDIA (root unreadable as well, or the medium does not take it back; in
+ * sidecars of version 2 the twin shares its pages with the ring), DAX_IO_WRITE. */
+DAX_CHECKED dax_rc sidecar_mend_twin(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
+                                     struct dax_err *err);
+
+/* Leave a note about a fault, durable on return; the first one of the process stays. For a signal
+ * handler: stores, cache-line flushes, msync. Not in sidecars of version 2. */
+void sidecar_note_fault(struct sidecar *s, uint32_t part, uint64_t page, uint32_t kind, int code,
+                        uint64_t time_us);
+
+/* Is there a note? Its part and kind are in their enums (media.h); its page is anything. */
+DAX_CHECKED bool sidecar_take_note(const struct sidecar *s, struct fault_note *out);
+
+/* The note is in the ledger. Writer lock. */
+DAX_CHECKED dax_rc sidecar_clear_note(struct sidecar *s, struct persist *p, struct dax_err *err);
 
 #endif

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/checkpoint.h"
+#include "engine/media_state.h"
 #include "engine/owner.h"
 #include "engine/pageword.h"
 #include "engine/recovery.h"
@@ -146,6 +147,10 @@ dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err)
 
 dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *err)
 {
+    if (rc == DAX_IO_MEDIA && base_is_cut(&s->base)) {
+        media_note_truncated(s);
+        (void)media_regrow(s); /* for the next attempt */
+    }
     return s->base.sync_failed ? store_synced(s, rc, err) : rc;
 }
 
@@ -204,7 +209,7 @@ static void store_close_parked(const struct store *s)
 
 static void store_free(struct store *s)
 {
-    sidecar_close(&s->sidecar);
+    store_close_sidecar(s);
     if (s->base.fd >= 0) {
         if (s->owner_writer)
             store_close_parked(s);
@@ -215,6 +220,7 @@ static void store_free(struct store *s)
             store_park(s);
     }
     base_close(&s->base);
+    media_destroy(s); /* no mapping is left */
     scan_destroy(&s->scan);
     txn_destroy(s);
     log_destroy(&s->log);
@@ -222,6 +228,7 @@ static void store_free(struct store *s)
     if (s->fork_guard)
         munmap((void *)s->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
     free(s->pages);
+    free(s->bitmaps);
     free(s->sidecar_path);
     free(s->parked);
     free(s);
@@ -236,6 +243,11 @@ static dax_rc store_read_header(struct store *s, uint8_t header[DAX_HEADER_BYTES
     do
         n = pread(s->base.fd, header, DAX_HEADER_BYTES, 0);
     while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EIO)
+        return dax_err_set(err, DAX_IO_MEDIA, errno,
+                           "%s: the first page, which holds the header and the schema's root, cannot be "
+                           "read: a media error; restore the database from a backup",
+                           s->base.path);
     if (n < 0)
         return dax_err_set(err, DAX_IO_READ, errno, "%s: cannot read the header", s->base.path);
     return DAX_OK;
@@ -289,6 +301,33 @@ static dax_rc store_take_over(struct store *s, const struct dax_options *o, stru
     return rc;
 }
 
+/* --- the mark, whose page may be bad ------------------------------------------------------------- */
+
+struct store_mark_call {
+    struct store *s;
+    enum { STORE_MARK_SET, STORE_MARK_CLEAR, STORE_MARK_SWEEP } what;
+    dax_rc rc;
+    struct dax_err *err;
+};
+
+static void store_call_mark(void *arg)
+{
+    struct store_mark_call *c = arg;
+    uint8_t *header = base_at(&c->s->base, 0);
+    switch (c->what) {
+    case STORE_MARK_SET: c->rc = mark_set(&c->s->persist, header, &c->s->mark, c->err); break;
+    case STORE_MARK_CLEAR: c->rc = mark_clear(&c->s->persist, header, &c->s->mark, c->err); break;
+    case STORE_MARK_SWEEP: c->rc = mark_sweep(&c->s->persist, header, c->err); break;
+    }
+}
+
+static dax_rc store_try_mark(struct store *s, int what, struct dax_err *err)
+{
+    struct store_mark_call c = {s, what, DAX_OK, err};
+    struct guard_fault fault;
+    return guard_call(store_call_mark, &c, &fault) ? c.rc : media_fault(s, 0, &fault, err);
+}
+
 /* Judge the header; recover if the mark is there. */
 static dax_rc store_load(struct store *s, const struct dax_options *o, struct dax_err *err)
 {
@@ -319,7 +358,7 @@ static dax_rc store_load(struct store *s, const struct dax_options *o, struct da
     case MARK_LEFT:
         /* The last removal was interrupted behind P6: finish it. */
         if (s->owner_writer) {
-            rc = mark_sweep(&s->persist, base_at(&s->base, 0), err);
+            rc = store_try_mark(s, STORE_MARK_SWEEP, err);
             if (rc != DAX_OK)
                 return rc;
         }
@@ -336,7 +375,11 @@ static dax_rc store_load(struct store *s, const struct dax_options *o, struct da
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     s->region.header->initial_pages = pages_of(size);
     GUARDED_SET(s->region.header->guarded.fresh_from, pages_of(s->base.file_bytes));
+    if (!atomic_load(&s->active))
+        media_peek(s);
     snapshot_publish(&s->region, txid, size);
+    media_flag_all(s);
+    media_check_badblocks(s);
     return DAX_OK;
 }
 
@@ -355,8 +398,14 @@ static dax_rc store_build(struct store *s, const struct dax_options *o, struct d
         rc = medium_detect(s->base.fd, s->base.path, o->persist, &s->medium, err);
     if (rc != DAX_OK)
         return rc;
+    rc = guard_install(err);
+    if (rc == DAX_OK)
+        rc = media_create(s, err);
+    if (rc != DAX_OK)
+        return rc;
     persist_init(&s->persist, s->medium.mode, s->base.fd);
     s->base.persist = &s->persist;
+    s->base.owner = media_owner_of_base(s);
     rc = base_map(&s->base, s->medium.mode == PERSIST_PMEM, DAX_MAP_BYTES_MIN, err);
     if (rc == DAX_OK && s->medium.holes_take_space)
         rc = base_fill_holes(&s->base, s->owner_writer, err);
@@ -390,6 +439,10 @@ static dax_rc store_join(struct store *s, const struct dax_options *o, struct da
                            "%s is open in this process in %s mode (%s): dax_persist cannot differ "
                            "between its connections",
                            s->base.path, persist_mode_name(s->medium.mode), s->medium.why);
+    dax_rc installed = guard_install(err);
+    if (installed != DAX_OK)
+        return installed;
+    media_check_badblocks(s);
     if (!o->read_only && !s->owner_writer && !s->base.read_only) {
         /* It was open for reading only. */
         dax_rc rc = owner_lock(s->base.fd, s->base.path, OWNER_WRITER, err);
@@ -492,15 +545,32 @@ dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
     return DAX_OK;
 }
 
+dax_rc store_watch_sidecar(struct store *s, struct dax_err *err)
+{
+    media_sidecar_opened(s);
+    return guard_map_add(s->sidecar.pool, s->sidecar.file_bytes, 0, media_owner_of_sidecar(s), err);
+}
+
+void store_close_sidecar(struct store *s)
+{
+    if (s->media)
+        media_sidecar_closing(s);
+    guard_map_remove(s->sidecar.pool);
+    sidecar_close(&s->sidecar);
+}
+
 /* Sidecar of the right database, or a new one, with an empty log and a nonce of this life. */
-static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
+static dax_rc store_open_sidecar(struct store *s, struct cursor_slot *before_out, struct dax_err *err)
 {
     struct stat like;
     if (fstat(s->base.fd, &like) != 0)
         return dax_err_set(err, DAX_IO_READ, errno, "%s", s->base.path);
     struct cursor_slot c = {0};
     dax_rc rc = sidecar_open(s->sidecar_path, &s->sidecar, err);
-    if (rc == DAX_OK) {
+    if (rc == DAX_OK)
+        rc = store_watch_sidecar(s, err);
+    bool there = rc == DAX_OK;
+    if (there) {
         /* Left from an earlier life of the database: its log is history. Its LSN goes on, so that
          * no old record can be taken for a new one even if the salts were equal. */
         struct dax_err none;
@@ -510,12 +580,17 @@ static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
         c.lsn -= c.lsn % DAX_LINE_BYTES;
     } else if (err->sys_errno == ENOENT) {
         rc = sidecar_create(s->sidecar_path, &like, s->log_bytes, &s->sidecar, err);
+        if (rc == DAX_OK)
+            rc = store_watch_sidecar(s, err);
+    } else if (rc == DAX_IO_MEDIA) {
+        media_sidecar_refused(s);
     } else if (rc == DAX_CORRUPT) {
         rc = dax_err_set(err, DAX_CANT_OPEN, 0,
                          "\"%s\" is damaged or not a daxlite log; the database was closed cleanly and "
                          "does not need it: move it away, a new one is made",
                          s->sidecar_path);
     }
+    *before_out = c;
     if (rc == DAX_OK)
         rc = store_match_sidecar(s, err);
     if (rc != DAX_OK)
@@ -525,7 +600,7 @@ static dax_rc store_open_sidecar(struct store *s, struct dax_err *err)
     c.size_bytes = size;
     c.salt = store_random();
     c.nonce = store_random();
-    rc = sidecar_cursor_write(&s->sidecar, &s->persist, &c, err);
+    rc = log_write_cursor(s, 0, &c, err);
     if (rc == DAX_OK)
         log_start(s, &c);
     return rc;
@@ -547,7 +622,8 @@ dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)
                            "%s: header bytes 72 - 91 are in use by something else, and daxlite "
                            "needs them while it writes: only reading is possible",
                            s->base.path);
-    dax_rc rc = store_open_sidecar(s, err);
+    struct cursor_slot before = {0};
+    dax_rc rc = store_open_sidecar(s, &before, err);
     s->mark.nonce = GUARDED_GET(s->region.header->guarded.nonce);
     if (rc == DAX_OK && s->base.file_bytes == 0) {
         /* P5 and P6 in one: a file of zeros without the mark would be no database at all. */
@@ -559,13 +635,19 @@ dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)
          * unmarked file has its own size. Readers skip the bytes that the mark covers (conn.c),
          * whether they are ours or not. */
         rc = base_reserve(&s->base, s->base.file_bytes & ~(uint64_t)(DAX_PAGE_BYTES - 1), err);
+        rc = store_base_synced(s, rc, err);
         if (rc == DAX_OK)
-            rc = mark_set(&s->persist, base_at(&s->base, 0), &s->mark, err);
+            rc = store_try_mark(s, STORE_MARK_SET, err);
     }
+    if (rc == DAX_OK)
+        rc = media_load(s, err);
     if (rc != DAX_OK) {
-        sidecar_close(&s->sidecar);
+        store_close_sidecar(s);
         return rc;
     }
+    media_settle(s, before.nonce, before.txid);
+    media_flag_all(s);
+    media_check_badblocks(s);
     if (GUARDED_GET(s->region.header->guarded.fresh_from) == 0)
         GUARDED_SET(s->region.header->guarded.fresh_from, 1);
     atomic_store(&s->active, true);
@@ -579,9 +661,18 @@ static dax_rc store_deactivate(struct store *s, struct dax_err *err)
     dax_rc rc = store_usable(s, err);
     if (rc == DAX_OK)
         rc = checkpoint_close(s, err);
+    if (rc == DAX_OK)
+        media_clear_beyond(s, pages_of(store_size(s)));
+    if (rc == DAX_OK && media_hides_pages(s)) {
+        dax_log(DAX_IO_MEDIA,
+                "%s stays marked as daxlite's: pages of it can be read and would be wrong, so no other "
+                "program should; SELECT dax_repair() there",
+                s->base.path);
+        return DAX_OK;
+    }
     /* An empty file has lost the mark with its only page. */
     if (rc == DAX_OK && store_size(s) > 0)
-        rc = mark_clear(&s->persist, base_at(&s->base, 0), &s->mark, err);
+        rc = store_try_mark(s, STORE_MARK_CLEAR, err);
     return rc;
 }
 

@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/log.h"
 #include "engine/mark.h"
+#include "engine/media.h"
 #include "engine/region.h"
 #include "engine/scan.h"
 #include "engine/sidecar.h"
@@ -26,6 +27,7 @@ struct store {
     unsigned refs;      /* registry lock */
     /* A page that the kernel empties in a child process (MADV_WIPEONFORK). Constant. */
     const volatile uint64_t *fork_guard;
+    struct media *media;   /* constant pointer */
     struct parked *parked; /* made with the store: parking must not fail. Registry lock */
     dev_t dev;          /* constant: identity of the file */
     ino_t ino;
@@ -51,6 +53,7 @@ struct store {
     struct txn txn;           /* writer lock */
     struct log log;           /* writer lock */
     uint32_t *pages;          /* work list of a checkpoint: writer lock */
+    uint64_t *bitmaps;        /* of lines, of these pages: writer lock */
     size_t pages_capacity;
 };
 
@@ -68,6 +71,10 @@ DAX_CHECKED dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err
 /* The log's file may allow less than the database's (a per-file DAX attribute): both go by what both
  * allow, or DAX_CANT_OPEN if pmem was asked for. After the sidecar has been opened. */
 DAX_CHECKED dax_rc store_match_sidecar(struct store *s, struct dax_err *err);
+
+/* Faults in the sidecar's mapping are ours from now on; and no more. */
+DAX_CHECKED dax_rc store_watch_sidecar(struct store *s, struct dax_err *err);
+void store_close_sidecar(struct store *s);
 
 /* A check that must never fail has failed: describe it, log it, refuse every write from now on.
  * The first description stays. Returns DAX_CORRUPT. Any thread. */

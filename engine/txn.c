@@ -10,6 +10,7 @@
 #include "engine/hash.h"
 #include "engine/frames.h"
 #include "engine/lines.h"
+#include "engine/media_state.h"
 #include "engine/store.h"
 
 #define TXN_TABLE_FIRST 1024u
@@ -113,6 +114,7 @@ void txn_abort(struct store *s)
     for (uint32_t i = t->page_count; i-- > 0;)
         if (t->pages[i].node)
             frames_give(&s->region, t->pages[i].node);
+    media_aborted(s);
     GUARDED_ADD(s->region.header->guarded.aborts, 1);
     txn_clear(t);
 }
@@ -138,7 +140,8 @@ uint8_t *txn_address(const struct store *s, const struct txn_page *p)
     return p->scratch ? base_scratch_at(&s->base, p->scratch) : region_frame(&s->region, p->node);
 }
 
-/* Committed content, or zeros where the transaction does not continue the old content. */
+/* Committed content, or zeros where the transaction does not continue the old content. NULL: it is in
+ * base, and base's page is flagged as one that cannot be read. */
 static const uint8_t *txn_previous(const struct store *s, uint64_t page)
 {
     static const uint8_t zeros[DAX_PAGE_BYTES];
@@ -146,7 +149,20 @@ static const uint8_t *txn_previous(const struct store *s, uint64_t page)
         return zeros;
     struct version v;
     chain_newest(s, page, &v);
+    if (v.storage == NODE_BASE && pageword_load(&s->region, page) & PAGEWORD_POISONED)
+        return NULL;
     return chain_address(s, page, &v);
+}
+
+/* Copy of it. */
+static dax_rc txn_copy_previous(struct store *s, void *to, uint64_t page, size_t at, size_t len,
+                                struct dax_err *err)
+{
+    struct guard_fault fault;
+    const uint8_t *from = txn_previous(s, page);
+    if (!from)
+        return media_error(s, page, err);
+    return guard_copy(to, from + at, len, &fault) ? DAX_OK : media_fault(s, page, &fault, err);
 }
 
 /* One more page of scratch. */
@@ -199,15 +215,45 @@ static dax_rc txn_add(struct store *s, uint64_t page, struct txn_page **out, str
     return DAX_OK;
 }
 
-static void txn_store(struct store *s, const struct txn_page *p, size_t at, const void *buf,
-                      size_t len)
+/* Nobody has seen the entry: as if it had not been added. */
+static void txn_drop(struct store *s, struct txn_page *p)
 {
-    if (p->scratch) {
-        persist_store(&s->persist, txn_address(s, p) + at, buf, len);
-        s->txn.direct_dirty = true;
-    } else {
-        memcpy(txn_address(s, p) + at, buf, len);
-    }
+    if (p->scratch)
+        s->txn.scratch_count--;
+    else
+        s->txn.private_count--;
+    frames_give(&s->region, p->node);
+    p->node = 0;
+    p->dropped = true;
+}
+
+static dax_rc txn_store_scratch(struct store *s, uint64_t scratch, size_t at, const void *buf,
+                                size_t len, struct dax_err *err)
+{
+    struct guard_fault fault;
+    s->txn.direct_dirty = true;
+    if (persist_try_store(&s->persist, base_scratch_at(&s->base, scratch) + at, buf, len, &fault))
+        return DAX_OK;
+    return media_fault(s, scratch, &fault, err);
+}
+
+static dax_rc txn_store(struct store *s, const struct txn_page *p, size_t at, const void *buf,
+                        size_t len, struct dax_err *err)
+{
+    if (p->scratch)
+        return txn_store_scratch(s, p->scratch, at, buf, len, err);
+    memcpy(txn_address(s, p) + at, buf, len);
+    return DAX_OK;
+}
+
+/* A new entry's content, until it is written over. */
+static dax_rc txn_fill(struct store *s, const struct txn_page *p, struct dax_err *err)
+{
+    uint8_t buf[DAX_PAGE_BYTES];
+    if (!p->scratch)
+        return txn_copy_previous(s, txn_address(s, p), p->page, 0, DAX_PAGE_BYTES, err);
+    dax_rc rc = txn_copy_previous(s, buf, p->page, 0, sizeof buf, err);
+    return rc == DAX_OK ? txn_store(s, p, 0, buf, sizeof buf, err) : rc;
 }
 
 /* --- direct pages ----------------------------------------------------------------------------- */
@@ -220,13 +266,15 @@ bool txn_is_direct(const struct txn *t, uint64_t page)
     return t->direct[bit / 64] >> (bit % 64) & 1;
 }
 
-/* L2: nothing that could still be replayed names the page, and no reader knows it. */
+/* L2: nothing that could still be replayed names the page, and no reader knows it. One that is flagged as
+ * bad is kept in DRAM, until a checkpoint rewrites it. */
 static bool txn_may_be_direct(const struct store *s, uint64_t page)
 {
     const struct txn *t = &s->txn;
+    uint64_t w = pageword_load(&s->region, page);
     return page != 0 && page >= t->pages_old &&
            page >= GUARDED_GET(s->region.header->guarded.log_high) &&
-           pageword_state(pageword_load(&s->region, page)) == PAGE_ABSENT;
+           pageword_state(w) == PAGE_ABSENT && !(w & PAGEWORD_POISONED);
 }
 
 static dax_rc txn_grow_direct(struct txn *t, uint64_t page, struct dax_err *err)
@@ -257,10 +305,13 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
     if (rc != DAX_OK)
         return rc;
     uint8_t *to = base_at(&s->base, page << DAX_PAGE_SHIFT);
+    struct guard_fault fault;
+    t->direct_dirty = true;
     if (!txn_is_direct(t, page)) {
         struct region_guarded *g = &s->region.header->guarded;
-        if (page < GUARDED_GET(g->fresh_from) && len < DAX_PAGE_BYTES)
-            persist_zero(&s->persist, to, DAX_PAGE_BYTES);
+        if (page < GUARDED_GET(g->fresh_from) && len < DAX_PAGE_BYTES &&
+            !persist_try_store(&s->persist, to, NULL, DAX_PAGE_BYTES, &fault))
+            return media_fault(s, page, &fault, err);
         if (page >= GUARDED_GET(g->fresh_from))
             GUARDED_SET(g->fresh_from, page + 1);
         uint64_t bit = page - t->direct_from;
@@ -269,12 +320,19 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
         if (page >= t->direct_high)
             t->direct_high = page + 1;
     }
-    persist_store(&s->persist, to + at, buf, len);
-    t->direct_dirty = true;
-    return DAX_OK;
+    if (persist_try_store(&s->persist, to + at, buf, len, &fault))
+        return DAX_OK;
+    return media_fault(s, page, &fault, err);
 }
 
 /* --- write, truncate, read -------------------------------------------------------------------- */
+
+static bool txn_is_previous(struct store *s, uint64_t page, size_t at, const void *buf, size_t len)
+{
+    uint8_t previous[DAX_PAGE_BYTES];
+    return txn_copy_previous(s, previous, page, at, len, NULL) == DAX_OK &&
+           memcmp(previous, buf, len) == 0;
+}
 
 static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const void *buf, size_t len,
                              struct dax_err *err)
@@ -286,7 +344,7 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
     /* Rollback by playing the journal back, when the budget is spent and there may be no space for
      * more: putting back what is committed needs no page. */
     if (!p && t->private_count >= t->private_limit && page < t->pages_kept &&
-        memcmp(txn_previous(s, page) + at, buf, len) == 0)
+        txn_is_previous(s, page, at, buf, len))
         return DAX_OK;
     if (!p) {
         /* Base must have room for it by the time of the commit, when nothing may fail. */
@@ -296,10 +354,13 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
         if (rc != DAX_OK)
             return rc;
         if (len < DAX_PAGE_BYTES)
-            txn_store(s, p, 0, txn_previous(s, page), DAX_PAGE_BYTES);
+            rc = txn_fill(s, p, err);
+        if (rc != DAX_OK) {
+            txn_drop(s, p);
+            return rc;
+        }
     }
-    txn_store(s, p, at, buf, len);
-    return DAX_OK;
+    return txn_store(s, p, at, buf, len, err);
 }
 
 dax_rc txn_write(struct store *s, const void *buf, size_t len, uint64_t offset, struct dax_err *err)
@@ -354,15 +415,8 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
         return rc;
     for (uint32_t i = 0; i < t->page_count; i++) {
         struct txn_page *p = &t->pages[i];
-        if (p->page < pages || p->dropped)
-            continue;
-        if (p->scratch)
-            t->scratch_count--;
-        else
-            t->private_count--;
-        frames_give(&s->region, p->node);
-        p->node = 0;
-        p->dropped = true;
+        if (p->page >= pages && !p->dropped)
+            txn_drop(s, p);
     }
     for (uint64_t page = pages > t->direct_from ? pages : t->direct_from; page < t->direct_high;
          page++) {
@@ -380,13 +434,16 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
     return DAX_OK;
 }
 
-void txn_read(struct store *s, void *buf, size_t len, uint64_t page, size_t at)
+dax_rc txn_read(struct store *s, void *buf, size_t len, uint64_t page, size_t at, struct dax_err *err)
 {
+    struct guard_fault fault;
     struct txn_page *p = txn_find(&s->txn, page);
-    const uint8_t *from = p                               ? txn_address(s, p)
+    const uint8_t *from = p                              ? txn_address(s, p)
                           : txn_is_direct(&s->txn, page) ? base_at(&s->base, page << DAX_PAGE_SHIFT)
-                                                         : txn_previous(s, page);
-    memcpy(buf, from + at, len);
+                                                         : NULL;
+    if (!from)
+        return txn_copy_previous(s, buf, page, at, len, err);
+    return guard_copy(buf, from + at, len, &fault) ? DAX_OK : media_fault(s, page, &fault, err);
 }
 
 /* --- prepare ---------------------------------------------------------------------------------- */
@@ -408,15 +465,28 @@ static dax_rc txn_fill_holes(struct store *s, struct dax_err *err)
 }
 
 /* Every version of page 0 carries the mark, whatever SQLite has written there. */
-static void txn_put_mark(struct store *s, const struct txn_page *p)
+static dax_rc txn_put_mark(struct store *s, const struct txn_page *p, struct dax_err *err)
 {
     uint8_t header[DAX_HEADER_BYTES];
-    memcpy(header, txn_address(s, p), sizeof header);
+    dax_rc rc = txn_read(s, header, sizeof header, 0, 0, err);
+    if (rc != DAX_OK)
+        return rc;
     mark_put(header, &s->mark);
-    txn_store(s, p, 0, header, sizeof header);
+    return txn_store(s, p, 0, header, sizeof header, err);
 }
 
-static void txn_diff(struct store *s)
+/* Lines in which the page differs from its previous version; all, if that cannot be read. */
+static uint64_t txn_changed_lines(struct store *s, const struct txn_page *p)
+{
+    uint64_t bitmap = UINT64_MAX;
+    struct guard_fault fault;
+    const uint8_t *previous = txn_previous(s, p->page);
+    if (previous && !lines_try_diff(previous, txn_address(s, p), &bitmap, &fault))
+        (void)media_fault(s, p->page, &fault, NULL);
+    return bitmap;
+}
+
+static dax_rc txn_diff(struct store *s, struct dax_err *err)
 {
     struct txn *t = &s->txn;
     t->log_pages = t->log_lines = t->log_pairs = 0;
@@ -425,8 +495,11 @@ static void txn_diff(struct store *s)
         struct txn_page *p = &t->pages[i];
         if (p->dropped)
             continue;
-        if (p->page == 0)
-            txn_put_mark(s, p);
+        if (p->page == 0) {
+            dax_rc rc = txn_put_mark(s, p, err);
+            if (rc != DAX_OK)
+                return rc;
+        }
         if (p->scratch) {
             t->log_pairs++;
             continue;
@@ -434,12 +507,13 @@ static void txn_diff(struct store *s)
         /* A page that grew again is logged whole: what base holds there is history. */
         p->bitmap = p->page >= t->pages_kept
                         ? UINT64_MAX
-                        : lines_diff(txn_previous(s, p->page), txn_address(s, p));
+                        : txn_changed_lines(s, p);
         if (p->bitmap) {
             t->log_pages++;
             t->log_lines += (uint64_t)__builtin_popcountll(p->bitmap);
         }
     }
+    return DAX_OK;
 }
 
 /* Move every changed private page to scratch: the record then names pairs only. */
@@ -454,8 +528,9 @@ static dax_rc txn_move_to_scratch(struct store *s, struct dax_err *err)
         dax_rc rc = txn_take_scratch(s, &scratch, err);
         if (rc != DAX_OK)
             return rc;
-        persist_store(&s->persist, base_scratch_at(&s->base, scratch), txn_address(s, p),
-                      DAX_PAGE_BYTES);
+        rc = txn_store_scratch(s, scratch, 0, txn_address(s, p), DAX_PAGE_BYTES, err);
+        if (rc != DAX_OK)
+            return rc;
         p->scratch = scratch;
         GUARDED_SET(s->region.nodes[p->node].storage, scratch);
         GUARDED_ADD(s->region.header->guarded.scratch_nodes, 1);
@@ -494,13 +569,17 @@ static dax_rc txn_store_list(struct store *s, struct dax_err *err)
         buf[fill++] = (struct record_pair){p->page, p->scratch};
         if (fill == sizeof buf / sizeof *buf) {
             hash_add(&hash, buf, sizeof buf);
-            persist_store(&s->persist, base_scratch_at(&s->base, page++), buf, sizeof buf);
+            dax_rc rc = txn_store_scratch(s, page++, 0, buf, sizeof buf, err);
+            if (rc != DAX_OK)
+                return rc;
             fill = 0;
         }
     }
     if (fill) {
         hash_add(&hash, buf, fill * sizeof *buf);
-        persist_store(&s->persist, base_scratch_at(&s->base, page), buf, fill * sizeof *buf);
+        dax_rc rc = txn_store_scratch(s, page, 0, buf, fill * sizeof *buf, err);
+        if (rc != DAX_OK)
+            return rc;
     }
     t->log_listed = true;
     t->list_page = first;
@@ -523,7 +602,9 @@ dax_rc txn_prepare(struct store *s, struct dax_err *err)
     dax_rc rc = txn_fill_holes(s, err);
     if (rc != DAX_OK)
         return rc;
-    txn_diff(s);
+    rc = txn_diff(s, err);
+    if (rc != DAX_OK)
+        return rc;
     uint64_t limit = log_record_limit(s);
     uint64_t bytes = log_record_bytes(t->log_pages, t->log_lines, t->log_pairs);
     if (bytes > limit && t->log_pages) {

@@ -84,7 +84,8 @@ DAX_CHECKED dax_rc txn_write(struct store *s, const void *buf, size_t len, uint6
 DAX_CHECKED dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err);
 
 /* Copy from within one page, as the transaction sees it. */
-void txn_read(struct store *s, void *buf, size_t len, uint64_t page, size_t at);
+DAX_CHECKED dax_rc txn_read(struct store *s, void *buf, size_t len, uint64_t page, size_t at,
+                            struct dax_err *err);
 
 /* Everything that can fail: fill holes, find the changed lines, move to scratch what would make the
  * record too large, make room in the ring (by a checkpoint if need be). Idempotent. */

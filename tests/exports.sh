@@ -1,7 +1,8 @@
 #!/bin/sh
 # The three files that are built show their documented names and nothing else, and the extension
 # does not bring an SQLite of its own. Catches: an internal function made visible (it would collide
-# with the host's), a direct call of libsqlite3 from the extension (two SQLites in one process).
+# with the host's), a direct call of libsqlite3 from the extension (two SQLites in one process),
+# a name that the dynamic linker looks up inside the SIGBUS handler, on its small stack.
 # usage: exports.sh DAXLITE.SO LIBDAXLITE.SO LIBDAXLITE.A
 set -u
 failed=0
@@ -20,10 +21,16 @@ dynamic() {
 
 expect "$1 exports" "sqlite3_daxlite_init
 sqlite3_daxlitedefault_init" "$(dynamic "$1")"
-expect "$2 exports" "daxlite_register
+expect "$2 exports" "daxlite_media_callback
+daxlite_register
 daxlite_version" "$(dynamic "$2")"
-expect "$3 defines" "daxlite_register
+expect "$3 defines" "daxlite_media_callback
+daxlite_register
 daxlite_version" "$(nm -g --defined-only "$3" | awk 'NF == 3 {print $3}' | grep -v '^_' | sort)"
 expect "$1 needs of SQLite" "" "$(nm -D --undefined-only "$1" | awk '{print $2}' | grep '^sqlite3')"
+for library in "$1" "$2"; do
+    expect "$library binds its names" "at load" \
+        "$(readelf -d "$library" | grep -q 'FLAGS_1.*NOW' && echo "at load" || echo "when called")"
+done
 expect "$1 links" "" "$(readelf -d "$1" | grep NEEDED | grep -E 'sqlite3|jemalloc')"
 exit $failed

@@ -7,6 +7,10 @@
  * Stamps (conn_page_stamp) tell the walker which pages are the same as in the map before. They are
  * numbers of newest versions, so of two states either may come first.
  *
+ * The handler of SIGBUS asks as well, for its last words (owner_last_words). It cannot take a lock: what
+ * it reads, the list of caches and their maps, is changed under shown_flag, too, for a few instructions
+ * at a time and never around an access that could fault. A map is freed after it has left a cache.
+ *
  * A page that is unreadable is so until somebody repairs it, which need not change the txid: a map
  * with unreadable pages is believed only as long as they are.
  */
@@ -19,6 +23,7 @@
 #include <string.h>
 
 #include "engine/limits.h"
+#include "vfs/interrupt.h"
 #include "vfs/report.h"
 #include "vfs/schema.h"
 #include "vfs/vfs.h"
@@ -46,6 +51,23 @@ struct owner_cache {
 static pthread_mutex_t caches_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct owner_cache *caches; /* guarded by caches_lock */
 
+/* Whoever changes `caches` or a cache's maps holds it besides the lock. */
+static atomic_flag shown_flag = ATOMIC_FLAG_INIT;
+
+/* false: not within so many tries. */
+static bool shown_take(unsigned long tries)
+{
+    while (atomic_flag_test_and_set_explicit(&shown_flag, memory_order_acquire))
+        if (tries && --tries == 0)
+            return false;
+    return true;
+}
+
+static void shown_give(void)
+{
+    atomic_flag_clear_explicit(&shown_flag, memory_order_release);
+}
+
 /* --- the cache -------------------------------------------------------------------------------- */
 
 static struct owner_cache *owner_cache_new(const char *path)
@@ -60,7 +82,9 @@ static struct owner_cache *owner_cache_new(const char *path)
     }
     pthread_mutex_init(&cache->lock, NULL);
     cache->next = caches;
+    shown_take(0);
     caches = cache;
+    shown_give();
     return cache;
 }
 
@@ -87,8 +111,11 @@ void owner_cache_close(struct owner_cache *cache)
     struct owner_cache **link = &caches;
     while (last && *link != cache)
         link = &(*link)->next;
-    if (last)
+    if (last) {
+        shown_take(0);
         *link = cache->next;
+        shown_give();
+    }
     pthread_mutex_unlock(&caches_lock);
     if (!last)
         return;
@@ -129,8 +156,10 @@ static struct owner_map *owner_cache_find(struct owner_cache *cache, uint64_t tx
             *before = m;
     }
     if (found && found != cache->maps[0]) {
+        shown_take(0);
         cache->maps[1] = cache->maps[0];
         cache->maps[0] = found;
+        shown_give();
     }
     if (found)
         *before = NULL;
@@ -148,9 +177,11 @@ static void owner_cache_add(struct owner_cache *cache, struct owner_map *map)
         if (cache->maps[i] && cache->maps[i]->txid == map->txid)
             out = i;
     struct owner_map *old = cache->maps[out];
+    shown_take(0);
     if (out != 0)
         cache->maps[out] = cache->maps[0];
     cache->maps[0] = owner_map_share(map);
+    shown_give();
     pthread_mutex_unlock(&cache->lock);
     owner_map_release(old);
 }
@@ -159,8 +190,7 @@ static void owner_cache_add(struct owner_cache *cache, struct owner_map *map)
 
 struct owner_source {
     struct conn *c;
-    sqlite3 *db;
-    sqlite3_stmt *probe; /* owned */
+    struct interrupt interrupt;
     struct dax_err *err;
     int code; /* why the walk was stopped */
 };
@@ -171,7 +201,7 @@ static enum walk_read owner_read(void *arg, uint64_t offset, uint32_t len, uint8
     dax_rc rc = conn_read_committed(s->c, buf, len, offset, report_clear(s->err));
     if (rc == DAX_OK || rc == DAX_SHORT_READ)
         return WALK_READ;
-    if (rc == DAX_IO_READ)
+    if (rc == DAX_IO_READ || rc == DAX_IO_MEDIA)
         return WALK_UNREADABLE;
     s->code = report_code(REPORT_READ, rc);
     return WALK_STOPPED;
@@ -190,27 +220,11 @@ static uint32_t owner_stamp(void *arg, uint64_t offset, uint32_t len)
     return stamp;
 }
 
-/* SQLite before 3.41 has no call that asks whether it was interrupted, nor any that runs the progress
- * handler: a statement that counts does both. It needs the schema (or an authorizer's leave), though,
- * and a map is wanted most where the schema cannot be read: then the simplest statement asks for the
- * interrupt alone. */
 static bool owner_stop(void *arg)
 {
-    static const char *const probes[] = {
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20)"
-        " SELECT count(*) FROM n",
-        "SELECT 1",
-    };
     struct owner_source *s = arg;
-    int rc = SQLITE_OK;
-    for (int i = 0; i < 2 && s->db && !s->probe && rc != SQLITE_INTERRUPT; i++)
-        rc = sqlite3_prepare_v2(s->db, probes[i], -1, &s->probe, NULL);
-    if (s->probe) {
-        rc = sqlite3_step(s->probe);
-        sqlite3_reset(s->probe);
-    }
     s->code = SQLITE_INTERRUPT;
-    return rc == SQLITE_INTERRUPT;
+    return interrupt_asked(&s->interrupt);
 }
 
 /* Has a page that the map could not read become readable? */
@@ -261,7 +275,8 @@ static int owner_map_make(struct owner_source *s, const struct owner_map *before
 int owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db, struct owner_map **out,
                   struct dax_err *err)
 {
-    struct owner_source s = {.c = c, .db = db, .err = err, .code = SQLITE_INTERRUPT};
+    struct owner_source s = {
+        .c = c, .interrupt = {.db = db}, .err = err, .code = SQLITE_INTERRUPT};
     struct owner_map *before;
     int code = SQLITE_OK;
     *out = NULL;
@@ -282,7 +297,7 @@ int owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db, struct
             owner_cache_add(cache, map);
     }
     owner_map_release(before);
-    sqlite3_finalize(s.probe);
+    interrupt_end(&s.interrupt);
     if (own_snapshot)
         conn_end_read(c);
     *out = map;
@@ -321,6 +336,12 @@ uint64_t owner_map_pages_read(const struct owner_map *map)
 {
     return map->walk->pages_read;
 }
+
+const struct walk_map *owner_map_walk(const struct owner_map *map)
+{
+    return map->walk;
+}
+
 
 static const char *owner_role_name(enum walk_role role)
 {
@@ -467,4 +488,49 @@ uint32_t owner_pages_within(const struct owner_map *map, uint64_t engine_page, u
     if (*first <= last && last - *first + 1 < count)
         count = (uint32_t)(last - *first + 1);
     return *first > last ? 1 : count;
+}
+
+/* --- in a signal handler ------------------------------------------------------------------------ */
+
+static char *last_words_text(char *to, const char *end, const char *text)
+{
+    while (text && *text && to < end)
+        *to++ = *text++;
+    return to;
+}
+
+static char *last_words_owner(const struct owner_map *map, uint64_t page, char *to, const char *end)
+{
+    const struct walk_map *m = map->walk;
+    struct owner o = {.role = NULL};
+    uint64_t first = 0;
+    if (m->no_header)
+        return to;
+    (void)owner_pages_within(map, page, &first);
+    if (first > m->pages)
+        return to;
+    owner_place(m, (uint32_t)first, &o);
+    to = last_words_text(to, end, " (");
+    if (o.name) {
+        to = last_words_text(to, end, o.virtual_table ? "virtual table" : o.type);
+        to = last_words_text(to, end, " \"");
+        to = last_words_text(to, end, o.virtual_table ? o.virtual_table : o.name);
+        to = last_words_text(to, end, "\", ");
+    }
+    to = last_words_text(to, end, o.role);
+    return last_words_text(to, end, ")");
+}
+
+size_t owner_last_words(const char *path, uint64_t page, char *to, size_t max)
+{
+    char *at = to, *end = to + max;
+    /* A thread that holds the flag may not run any more; it is none that is within here. */
+    if (!shown_take(1000000))
+        return 0;
+    for (const struct owner_cache *c = caches; c && at == to; c = c->next)
+        for (int i = 0; i < OWNER_MAPS && strcmp(c->path, path) == 0; i++)
+            if (at == to && c->maps[i])
+                at = last_words_owner(c->maps[i], page, at, end);
+    shown_give();
+    return (size_t)(at - to);
 }

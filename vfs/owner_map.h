@@ -17,6 +17,7 @@
 
 struct owner_cache;
 struct owner_map;
+struct walk_map;
 
 /* The maps of the file at `path` (symbolic links resolved): shared by all that have it open. To be
  * opened after the connection to its store and closed before it, since maps know states by their
@@ -61,11 +62,20 @@ uint64_t owner_map_txid(const struct owner_map *map);
 uint32_t owner_map_page_size(const struct owner_map *map);
 /* Pages that were read to make it. */
 uint64_t owner_map_pages_read(const struct owner_map *map);
+/* What the walker has found; it belongs to the map. */
+const struct walk_map *owner_map_walk(const struct owner_map *map);
 
 /* SQLite's page `page` (>= 1). */
 void owner_of_sqlite_page(const struct owner_map *map, uint64_t page, struct owner *out);
 
 /* SQLite's pages in the 4096 bytes of an engine page: from *first, their number. At least 1. */
 uint32_t owner_pages_within(const struct owner_map *map, uint64_t engine_page, uint64_t *first);
+
+/* --- in a signal handler ------------------------------------------------------------------------ */
+
+/* Whose an engine page is, as far as a map of the file at `path` is at hand: ` (table "orders", leaf)`
+ * into at most max bytes, without a terminator; returns how many. (Of several small pages: the first.)
+ * Async-signal-safe. */
+size_t owner_last_words(const char *path, uint64_t page, char *to, size_t max);
 
 #endif

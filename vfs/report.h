@@ -40,6 +40,9 @@ int report_code(enum report_place place, dax_rc rc);
  * BUSY_SNAPSHOT are not logged. */
 int report_failure(enum report_place place, dax_rc rc, const struct dax_err *err);
 
+/* The same without a line in the log, where another one has said it. */
+int report_quietly(enum report_place place, dax_rc rc, const struct dax_err *err);
+
 /* This thread's last failure in xGetLastError's terms: errno (0: none), text into buf if there is
  * room for any. False: none of ours since report_forget. */
 bool report_last(int buf_bytes, char *buf, int *errno_out);

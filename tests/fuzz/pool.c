@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/sidecar_pool.h"
 #include "tests/fuzz/fuzz.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -85,12 +86,13 @@ static bool pool_within(uint64_t offset, uint64_t bytes, uint64_t all)
     return offset <= all && bytes <= all - offset;
 }
 
-/* libpmemobj's structures, which we do not doubt: root and ring object lie in the file. */
+/* libpmemobj's structures, which we do not doubt: the objects lie in the file. */
 static bool pool_is_good(const struct open_pool *p)
 {
     const struct pool_header *h = pool_header(p);
     return h->magic == POOL_MAGIC && pool_within(h->root_offset, h->root_bytes, p->bytes) &&
-           pool_within(h->ring_offset, h->ring_bytes, p->bytes);
+           pool_within(h->object[0].offset, h->object[0].bytes, p->bytes) &&
+           pool_within(h->object[1].offset, h->object[1].bytes, p->bytes);
 }
 
 static PMEMobjpool *pool_map(const char *path, bool fresh)
@@ -178,20 +180,34 @@ int __wrap_pmemobj_alloc(PMEMobjpool *pool, PMEMoid *oid, size_t size, uint64_t 
     struct open_pool *p = pool_find(pool);
     if (!p)
         return __real_pmemobj_alloc(pool, oid, size, type, constructor, arg);
-    if (size > pool_ring_bytes && size > (128 << 10)) /* the last size that is tried */
+    if (type == SIDECAR_RING_TYPE && size > pool_ring_bytes &&
+        size > (128 << 10)) /* the last tried */
         return -1;
     struct pool_header *h = pool_header(p);
-    h->ring_offset = POOL_RING_OFFSET;
-    h->ring_bytes = pool_ring_bytes;
-    *oid = pool_oid(p, h->ring_offset);
+    struct pool_object *o = &h->object[h->object[0].bytes != 0];
+    *o = type == SIDECAR_RING_TYPE ? (struct pool_object){type, POOL_RING_OFFSET, pool_ring_bytes}
+                                   : (struct pool_object){type, POOL_LEDGER_OFFSET, size};
+    *oid = pool_oid(p, o->offset);
     return 0;
+}
+
+/* Its pool, if that is a stand-in. */
+static struct open_pool *pool_of(PMEMoid oid)
+{
+    if (oid.pool_uuid_lo == 0 || oid.pool_uuid_lo > POOLS || !pools[oid.pool_uuid_lo - 1].at)
+        return NULL;
+    return &pools[oid.pool_uuid_lo - 1];
+}
+
+static const struct pool_object *pool_object(PMEMoid oid)
+{
+    const struct pool_object *o = pool_header(pool_of(oid))->object;
+    return o[0].bytes != 0 && o[0].offset == oid.off ? o : o + 1;
 }
 
 size_t __wrap_pmemobj_alloc_usable_size(PMEMoid oid)
 {
-    if (oid.pool_uuid_lo == 0 || oid.pool_uuid_lo > POOLS || !pools[oid.pool_uuid_lo - 1].at)
-        return __real_pmemobj_alloc_usable_size(oid);
-    return pool_header(&pools[oid.pool_uuid_lo - 1])->ring_bytes;
+    return pool_of(oid) ? pool_object(oid)->bytes : __real_pmemobj_alloc_usable_size(oid);
 }
 
 void *__wrap_pmemobj_memcpy_persist(PMEMobjpool *pool, void *to, const void *from, size_t bytes)

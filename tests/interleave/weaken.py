@@ -68,11 +68,14 @@ WEAKENINGS = [
      "same &= pageword_load(&s->region, page + i) == words[i];", "same &= words[i] != 0;"),
     ("zap_store", "pageword.c", "pageword_set: the word's store is not sequentially consistent",
      "pin_rehome copy_rehome pin_retire old_pin_rehome",
-     "atomic_store_explicit(&r->words[page], next, memory_order_seq_cst);",
-     "atomic_store_explicit(&r->words[page], next, memory_order_release);"),
+     "        /* Fails where a reader has set a flag in between: that flag is kept. */\n"
+     "    } while (!atomic_compare_exchange_weak_explicit(&r->words[page], &raw, next,\n"
+     "                                                    memory_order_seq_cst, memory_order_relaxed));",
+     "    } while (0);\n"
+     "    atomic_store_explicit(&r->words[page], next, memory_order_release);"),
     ("settle_pins", "commit.c", "commit_settle: pins of base are not looked at",
      "own_pin",
-     "if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))) {", "if (older) {"),
+     "if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page)) ||", "if (older ||"),
     ("rehome_scan", "rehome.c", "rehome_batch: the slots are looked at before the zap only",
      "pin_rehome copy_rehome old_pin_rehome",
      "    struct region *r = &s->region;\n    scan_take(&s->scan, r, UINT32_MAX, true);\n", 
@@ -94,16 +97,16 @@ WEAKENINGS = [
      "pageword_generation(w) + 1;", "pageword_generation(w);"),
     ("node_first", "rehome.c", "rehome_save_base: the node is linked before it is filled",
      "old_pin_rehome chain_rehome",
-     "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),",
-     "    atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);\n"
-     "    memcpy(region_frame(r, node), base_at(&s->base, (uint64_t)page << DAX_PAGE_SHIFT),"),
+     "    bool flagged = pageword_load(r, page) & PAGEWORD_POISONED;\n",
+     "    bool flagged = pageword_load(r, page) & PAGEWORD_POISONED;\n"
+     "    atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);\n"),
     ("node_link", "rehome.c", "rehome_save_base: the link to the node may come before its content",
      "-w old_pin_rehome chain_rehome",
      "atomic_store_explicit(&r->nodes[newer].older, node, memory_order_release);",
      "atomic_store_explicit(&r->nodes[newer].older, node, memory_order_relaxed);"),
     ("save_base", "rehome.c", "rehome_zap: base is not saved for old snapshots",
      "old_pin_rehome old_pin_reuse",
-     "if (!b->marker || !rehome_save_base(s, page, head)) {",
+     "if (!b->marker || !rehome_save_base(s, page, head, &unreadable)) {",
      "(void)rehome_save_base;\n    if (!b->marker) {"),
 
     # The fences after stores into base.

@@ -97,6 +97,27 @@ START_TEST(test_the_fields_do_not_run_into_each_other)
 END_TEST
 
 /* 0 belongs to the untouched word: it must not come back. */
+/* The walker keeps what hung below a page that can no longer be read, as long as its generation is the
+ * same; once it can be read again it may be another one. */
+START_TEST(test_a_page_that_goes_bad_keeps_its_generation_and_a_repaired_one_does_not)
+{
+    region_open();
+    word_put(PAGE_MAPPED, PAGEWORD_PROBED, 3, 7);
+    pageword_flag(&region, PAGE, PAGEWORD_POISONED, 0);
+    uint64_t w = pageword_load(&region, PAGE);
+    ck_assert_uint_eq(pageword_generation(w), 7);
+    ck_assert_uint_eq(w & (PAGEWORD_POISONED | PAGEWORD_PROBED), PAGEWORD_POISONED | PAGEWORD_PROBED);
+    ck_assert_uint_eq(pageword_node(w), 3);
+    pageword_flag(&region, PAGE, 0, PAGEWORD_POISONED);
+    w = pageword_load(&region, PAGE);
+    ck_assert_uint_eq(pageword_generation(w), 8);
+    ck_assert_uint_eq(w & PAGEWORD_POISONED, 0);
+    pageword_flag(&region, PAGE, 0, PAGEWORD_POISONED); /* nothing to clear */
+    ck_assert_uint_eq(pageword_load(&region, PAGE), w);
+    region_destroy(&region);
+}
+END_TEST
+
 START_TEST(test_the_generation_goes_round_without_zero)
 {
     region_open();
@@ -143,6 +164,7 @@ int main(void)
     TCase *tc = db_case("pageword", 60);
     tcase_add_test(tc, test_exactly_the_edges_of_the_table_are_taken);
     tcase_add_test(tc, test_flags_stay_on_every_edge);
+    tcase_add_test(tc, test_a_page_that_goes_bad_keeps_its_generation_and_a_repaired_one_does_not);
     tcase_add_test(tc, test_the_fields_do_not_run_into_each_other);
     tcase_add_test(tc, test_the_generation_goes_round_without_zero);
     tcase_add_test(tc, test_an_untouched_word_is_mapped_below_the_initial_pages_and_absent_above);

@@ -532,8 +532,8 @@ START_TEST(test_a_poisoned_page_is_an_error_and_other_pages_are_not)
     uint64_t healthy = pageword_load(&c->store->region, 7);
     atomic_store(word, healthy | PAGEWORD_POISONED);
     unit_ok(conn_begin_read(c, &err));
-    unit_fails(conn_read(c, buf, sizeof buf, 7 * DB_PAGE, &err), DAX_IO_READ, "page 7");
-    unit_fails(conn_pin(c, 6 * DB_PAGE, 2 * DB_PAGE, &at, &err), DAX_IO_READ, "media error");
+    unit_fails(conn_read(c, buf, sizeof buf, 7 * DB_PAGE, &err), DAX_IO_MEDIA, "page 7");
+    unit_fails(conn_pin(c, 6 * DB_PAGE, 2 * DB_PAGE, &at, &err), DAX_IO_MEDIA, "page 7");
     ck_assert_uint_eq(db_status(c).pins, 0);
     struct page_info info;
     conn_page_info(c, 7, &info);

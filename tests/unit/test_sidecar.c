@@ -58,10 +58,13 @@ START_TEST(test_create_gives_an_aligned_ring_that_open_finds_again)
     ck_assert_uint_eq(unit_file_size(path), (bytes + 4095) / 4096 * 4096);
     ck_assert_uint_eq(s.file_bytes, unit_file_size(path));
     ck_assert_str_eq(s.path, path);
-    ck_assert_uint_eq((uintptr_t)s.ring % 256, 0);
+    ck_assert_uint_eq((uintptr_t)s.ring % 4096, 0);
+    ck_assert_uint_eq((uintptr_t)s.twin % 4096, 0);
+    ck_assert_uint_eq((uintptr_t)s.ledger % 4096, 0);
     ck_assert_uint_eq((uintptr_t)s.root % DAX_LINE_BYTES, 0);
     ck_assert_uint_eq(s.ring_bytes % 4096, 0);
-    ck_assert_uint_ge(s.ring_bytes + 9 * DAX_MIB / 2, bytes); /* libpmemobj takes about 4 MiB */
+    ck_assert_uint_ge(s.ring_bytes + 9 * DAX_MIB / 2,
+                      bytes); /* libpmemobj takes about 4 MiB, the ledger 256 KiB */
     ck_assert_uint_le((uint64_t)(s.ring - (uint8_t *)s.pool) + s.ring_bytes, s.file_bytes);
     s.ring[0] = 'a';
     s.ring[s.ring_bytes - 1] = 'z';
@@ -353,7 +356,7 @@ START_TEST(test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage
     bad.version = DAX_SIDECAR_VERSION + 1;
     patch_root(path, at, &bad);
     unit_fails(sidecar_open(path, &s, &err), DAX_CANT_OPEN, "newer daxlite");
-    bad.version = DAX_SIDECAR_VERSION - 1;
+    bad.version = DAX_SIDECAR_VERSION_OLDEST - 1;
     patch_root(path, at, &bad);
     unit_fails(sidecar_open(path, &s, &err), DAX_CANT_OPEN, "older daxlite");
 
@@ -373,8 +376,8 @@ START_TEST(test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage
     bad.ring_bytes = 0;
     patch_root(path, at, &bad);
     unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, "ring");
-    const uint64_t twins[] = {good.twin_offset + 1, good.twin_offset - 64, BYTES - 4032, BYTES,
-                              UINT64_MAX - 63, 0};
+    const uint64_t twins[] = {
+        good.twin_offset + 1, good.twin_offset - 64, BYTES - 4032, BYTES, UINT64_MAX - 63, 0};
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
         bad = good;
         bad.twin_offset = twins[i];
@@ -383,6 +386,134 @@ START_TEST(test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage
     }
     patch_root(path, at, &good);
     unit_ok(sidecar_open(path, &s, &err));
+    sidecar_close(&s);
+}
+END_TEST
+
+/* A root whose hash fits, so that somebody must have made it: libpmemobj's own structures, what is outside
+ * of the file, and one another's place are no place for anything. */
+START_TEST(test_ring_twin_and_ledger_lie_over_nothing_else)
+{
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct dax_err err;
+    struct sidecar_root good, bad;
+    uint64_t at = make_closed(path, 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, &good, sizeof good, (off_t)at), sizeof good);
+    close(fd);
+    uint64_t ring = good.ring_offset, twin = good.twin_offset, ledger = good.ledger_offset;
+    const struct {
+        const char *what;
+        uint64_t ring_offset, ring_bytes, twin_offset, ledger_offset, ledger_bytes;
+    } t[] = {
+        {"ring", 4096, 4096, twin, ledger, sizeof *s.ledger},        /* pool descriptor, lanes */
+        {"ring", 4096, ring - 4096, twin, ledger, sizeof *s.ledger}, /* all in front of the ring */
+        {"ring", at / 4096 * 4096, 4096, twin, ledger, sizeof *s.ledger}, /* the root itself */
+        {"ring", ring, good.ring_bytes + 2 * DAX_MIB, twin, ledger, sizeof *s.ledger},
+        {"twin", ring, good.ring_bytes, twin - 4096, ledger, sizeof *s.ledger}, /* in the ring */
+        {"twin", ring, good.ring_bytes, BYTES, ledger, sizeof *s.ledger},
+        {"ledger", ledger, 4096, twin, ledger, sizeof *s.ledger}, /* under the ring */
+        {"ledger", ring, good.ring_bytes, twin, 4096, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, at / 4096 * 4096, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, ring, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, twin, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, ledger + 131072, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, ledger + 64, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, UINT64_MAX - 4095, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, BYTES, sizeof *s.ledger},
+        {"ledger", ring, good.ring_bytes, twin, ledger, 0},
+        {"ledger", ring, good.ring_bytes, twin, ledger, sizeof *s.ledger - 512},
+        {"ledger", ring, good.ring_bytes, twin, ledger, UINT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        char part[64];
+        bad = good;
+        bad.ring_offset = t[i].ring_offset;
+        bad.ring_bytes = t[i].ring_bytes;
+        bad.twin_offset = t[i].twin_offset;
+        bad.ledger_offset = t[i].ledger_offset;
+        bad.ledger_bytes = t[i].ledger_bytes;
+        patch_root(path, at, &bad);
+        snprintf(part, sizeof part, "its %s lies where", t[i].what);
+        unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, part);
+        ck_assert_ptr_null(s.pool);
+    }
+    patch_root(path, at, &good);
+    unit_ok(sidecar_open(path, &s, &err));
+    sidecar_close(&s);
+}
+END_TEST
+
+/* libpmemobj's bitmap of small objects lies in front of the root and is not looked at by an open:
+ * whatever is in it, opening ends, and finds daxlite's things where they are. */
+START_TEST(test_damage_of_what_an_open_does_not_need_does_not_stop_it)
+{
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct dax_err err;
+    struct cursor_slot got;
+    uint64_t at = make_closed(path, 3),
+             run = 0x382400; /* the chunk that the root is in: 1.12's place */
+    ck_assert(at > run && at < run + 256 * DAX_KIB);
+    for (uint64_t i = 0; i < 128; i++) {
+        uint8_t byte, other;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &byte, 1, (off_t)(run + i)), 1);
+        close(fd);
+        other = byte ^ 1;
+        unit_file_patch(path, run + i, &other, 1);
+        unit_ok(sidecar_open(path, &s, &err));
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, 3);
+        sidecar_close(&s);
+        unit_file_patch(path, run + i, &byte, 1);
+    }
+}
+END_TEST
+
+/* As daxlite made it before there was a ledger: the twin's last line is a seal. */
+START_TEST(test_a_sidecar_of_version_2_opens_as_before)
+{
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct sidecar_root root;
+    struct fault_note note;
+    uint64_t at = make_closed(path, 2);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, &root, sizeof root, (off_t)at), sizeof root);
+    close(fd);
+    root.version = DAX_SIDECAR_VERSION_OLDEST;
+    root.ledger_offset = root.ledger_bytes = 0;
+    root.ring_offset += 256;
+    root.ring_bytes -= 4096;
+    root.twin_offset = root.ring_offset + root.ring_bytes;
+    patch_root(path, at, &root);
+    struct sidecar_twin twin = {.cursor = {root.cursor[0], root.cursor[1]}};
+    struct seal last = {.lsn = 64000, .salt = 5};
+    last.hash = hash_bytes(&last, offsetof(struct seal, hash));
+    memcpy(&twin.note, &last, sizeof last);
+    unit_file_patch(path, root.twin_offset, &twin, sizeof twin);
+
+    persist_init(&p, PERSIST_VOLATILE, -1);
+    unit_ok(sidecar_open(path, &s, &err));
+    ck_assert_ptr_null(s.ledger);
+    ck_assert_uint_eq(sidecar_sealed(&s, 5), 64000);
+    sidecar_note_fault(&s, 0, 7, 0, 2, 1); /* has no place here: the seal stays */
+    ck_assert(!sidecar_take_note(&s, &note));
+    unit_ok(sidecar_clear_note(&s, &p, &err));
+    ck_assert_uint_eq(sidecar_sealed(&s, 5), 64000);
+    unit_fails(sidecar_mend_twin(&s, &p, 5, 64000, &err), DAX_IO_MEDIA,
+               path); /* ring in its page */
+    for (uint64_t i = 1; i <= 2 * DAX_SEALS; i++) {
+        unit_ok(sidecar_seal(&s, &p, 5, 64000 + i * 64, &err));
+        ck_assert_uint_eq(sidecar_sealed(&s, 5), 64000 + i * 64);
+    }
+    struct cursor_slot got;
+    unit_ok(sidecar_cursor_read(&s, &got, &err));
+    ck_assert_uint_eq(got.txid, 2);
     sidecar_close(&s);
 }
 END_TEST
@@ -491,7 +622,8 @@ START_TEST(test_a_torn_slot_loses_to_the_other)
     ck_assert_uint_eq(newest->seq, 2);
     struct cursor_slot *twin = &s.twin->cursor[1];
     for (unsigned bit = 0; bit < sizeof *newest * 8; bit++) {
-        for (unsigned copies = 1; copies <= 3; copies++) { /* bit 0: the root's, bit 1: the twin's */
+        for (unsigned copies = 1; copies <= 3;
+             copies++) { /* bit 0: the root's, bit 1: the twin's */
             ((uint8_t *)newest)[bit / 8] ^= (uint8_t)((copies & 1) << bit % 8);
             ((uint8_t *)twin)[bit / 8] ^= (uint8_t)((copies >> 1) << bit % 8);
             unit_ok(sidecar_cursor_read(&s, &got, &err));
@@ -611,8 +743,8 @@ START_TEST(test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_o
                 ((uint64_t *)&s.twin->seal[line])[w] =
                     ((uint64_t *)(mask >> w & 1 ? &after : &twin.seal[line]))[w];
             uint64_t got = sidecar_sealed(&s, 5);
-            ck_assert(got == before || (got == i * 128 && memcmp(&s.twin->seal[line], &after,
-                                                                 sizeof after) == 0));
+            ck_assert(got == before ||
+                      (got == i * 128 && memcmp(&s.twin->seal[line], &after, sizeof after) == 0));
         }
         s.twin->seal[line] = after;
         if (i % 7 == 0) { /* the newest one's line is not the next */
@@ -652,6 +784,9 @@ int main(void)
     tcase_add_test(tc, test_pools_of_other_programs_are_corrupt);
     tcase_add_test(tc, test_any_damaged_byte_of_the_root_is_corrupt);
     tcase_add_test(tc, test_a_newer_format_and_an_impossible_ring_are_told_apart_from_damage);
+    tcase_add_test(tc, test_ring_twin_and_ledger_lie_over_nothing_else);
+    tcase_add_test(tc, test_damage_of_what_an_open_does_not_need_does_not_stop_it);
+    tcase_add_test(tc, test_a_sidecar_of_version_2_opens_as_before);
     tcase_add_test(tc, test_a_second_process_is_refused_while_the_first_one_lives);
     tcase_add_test(tc, test_a_sparse_copy_is_filled_or_refused_when_opened);
     tcase_add_test(tc, test_an_unused_cursor_is_corrupt_and_slots_alternate);
@@ -659,7 +794,8 @@ int main(void)
     tcase_add_test(tc,
                    test_the_slot_that_counts_is_in_both_places_before_the_other_one_is_stored_to);
     tcase_add_test(tc, test_a_failed_sync_leaves_the_older_slot_and_spares_it_again);
-    tcase_add_test(tc, test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_one_before_it);
+    tcase_add_test(
+        tc, test_the_greatest_seal_of_a_life_counts_and_a_torn_one_loses_to_the_one_before_it);
     tcase_add_test(tc, test_close_is_safe_on_what_was_never_open);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

@@ -1,0 +1,28 @@
+/* ledger.h: media errors in the sidecar: one object of the pool, changed by libpmemobj transactions.
+ *
+ * All calls under the lock of media.h. The sidecar must be open.
+ */
+#ifndef DAX_LEDGER_H
+#define DAX_LEDGER_H
+
+#include "engine/media.h"
+#include "engine/sidecar.h"
+
+/* Entries of the ledger of *s, oldest first, malloc'ed (the caller frees; NULL if there is none). One
+ * that does not fit its hash is left out and counted in *damaged_out. A sidecar without a ledger (of
+ * before there was one): none. A fault while reading is no crash: DAX_IO_MEDIA, and all that can be read
+ * is in *out; an entry that cannot be is not counted. DAX_NOMEM: nothing is in *out. */
+DAX_CHECKED dax_rc ledger_load(const struct sidecar *s, struct media_entry **out, size_t *count_out,
+                               size_t *damaged_out, struct dax_err *err);
+
+/* Store *e, new or in place of the entry with its id: whole or not at all, durable on return. A full
+ * ledger gives up its oldest entry that is not quarantined; if there is none: DAX_FULL. Texts are cut to
+ * their first zero. DAX_MISUSE: id 0, or a field that is not in its enum; DAX_CANT_OPEN: no ledger;
+ * DAX_IO_MEDIA: no entry that could take it can be read; DAX_IO_WRITE: libpmemobj has given the
+ * transaction up. */
+DAX_CHECKED dax_rc ledger_put(struct sidecar *s, const struct media_entry *e, struct dax_err *err);
+
+/* Greatest id that was ever used, so that none is used again; 0: none. */
+uint64_t ledger_last_id(const struct sidecar *s);
+
+#endif
