@@ -25,6 +25,8 @@
 #ifndef DAXLITE_H
 #define DAXLITE_H
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -41,7 +43,7 @@ extern "C" {
 DAXLITE_API const char *daxlite_version(void);
 
 /* Register the VFS "dax" with the SQLite library that this program uses, and the SQL functions and
- * the table dax_pages for every connection opened from now on.
+ * the tables dax_pages and dax_errors for every connection opened from now on.
  *
  * make_default: not 0 makes "dax" the default VFS, so that databases opened without `vfs=` use it.
  *   In-memory databases and temporary files are not affected.
@@ -49,6 +51,47 @@ DAXLITE_API const char *daxlite_version(void);
  * Calling it again is harmless, and may only add make_default. Any thread; calls sqlite3_initialize().
  */
 DAXLITE_API int daxlite_register(int make_default);
+
+/* A media error: a page of a database file or of its sidecar that cannot be read, or that holds what
+ * cannot be true. One row of the table dax_errors (docs/uri-and-sql.md). Texts are never NULL ("":
+ * not known); they and the struct are good until the callback returns. */
+struct daxlite_media_error {
+    size_t size;              /* of this struct: a later version may have fields behind these */
+    const char *path;         /* of the database file, symbolic links resolved */
+    unsigned long long id;    /* dax_errors.id */
+    unsigned long long page;  /* in 4096 bytes, from 0, of the file that `part` says */
+    unsigned long long bytes; /* that cannot be read, from there */
+    const char *part;         /* "database", or "log" or "sidecar": the file `path`-dax */
+    const char *kind;         /* "poison", "sigbus", "truncated", "io", "damaged" */
+    const char *type;         /* "table", "index", "schema", "several", "log", "sidecar"; "" */
+    const char *object;       /* name of the table or index; of a shadow table: its virtual table */
+    const char *role;         /* "root", "interior", "leaf", "overflow", "free leaf", ... */
+    const char *status;       /* "quarantined", "repaired", "cleared", "lost" */
+    const char *detail;       /* in words */
+    long long time_us;        /* when it was found: microseconds since 1970, UTC */
+};
+
+typedef void (*daxlite_media_fn)(void *arg, const struct daxlite_media_error *error);
+
+/* Have fn(arg, error) called for each media error of any database of this process, once, when it is
+ * known which table it belongs to. NULL: no more calls. One function per process; a new one takes the
+ * place of the old. Errors found before are not repeated: ask dax_errors for these.
+ *
+ * fn runs outside of signal context, on the thread that met the error or, if that could not tell whom
+ * the page belongs to, on the next one that uses the database, while SQLite's mutex of the connection
+ * is held and a statement, an open or a close of it is under way. So:
+ *   - do not use that connection in fn (which is not told); note the error, wake somebody up, return;
+ *   - other connections may be used, of other databases or opened for the purpose, as long as nobody
+ *     who holds their mutex waits for this thread. An error that this meets is delivered when fn has
+ *     returned: fn is not called within itself, but several threads may be in it at once;
+ *   - do not leave it by longjmp or an exception.
+ *
+ * When daxlite_media_callback() returns, the old fn is not running and is not called again, so arg can
+ * be freed: it waits for calls under way. Therefore do not hold a lock that fn takes. Called from within
+ * fn it does not wait for that call nor for those of other threads; fn is not called again once these
+ * have returned.
+ * Any thread, at any time, before or after daxlite_register(). */
+DAXLITE_API void daxlite_media_callback(daxlite_media_fn fn, void *arg);
 
 #ifdef __cplusplus
 }

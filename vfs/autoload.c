@@ -1,6 +1,6 @@
 /* autoload.c: prepares every connection that is opened after daxlite was loaded.
  *
- * Two things: the SQL functions and the table dax_pages, on every connection; and zero-copy reads,
+ * Two things: the SQL functions and the tables dax_pages and dax_errors, on every connection; and zero-copy reads,
  * on connections whose main database is of this VFS. SQLite calls xFetch only where the
  * connection's mmap_size is above 0, its default is 0, and the VFS cannot change that by itself:
  * the pager decides from the connection's setting before it asks the file.
@@ -34,9 +34,17 @@ int autoload_connection(sqlite3 *db, char **err_out, const struct sqlite3_api_ro
         return SQLITE_OK; /* a statement is running, and everything is there already */
     if (rc == SQLITE_OK)
         rc = owner_functions_register(db);
+    if (rc == SQLITE_OK)
+        rc = repair_functions_register(db);
+    if (rc == SQLITE_OK)
+        rc = scrub_functions_register(db);
     if (rc == SQLITE_OK) {
         what = "table dax_pages";
         rc = pages_table_register(db);
+    }
+    if (rc == SQLITE_OK) {
+        what = "table dax_errors";
+        rc = errors_table_register(db);
     }
     if (rc == SQLITE_OK && vfs_conn_of(db, "main")) {
         what = "mmap_size";

@@ -25,6 +25,7 @@
 
 #include "engine/layout.h"
 #include "vfs/adopt.h"
+#include "vfs/media_names.h"
 #include "vfs/names.h"
 #include "vfs/uri.h"
 
@@ -37,6 +38,8 @@
 int file_failure(struct file *f, enum report_place place, dax_rc rc, const struct dax_err *err)
 {
     f->last_errno = err->sys_errno;
+    if (rc == DAX_IO_MEDIA && media_names_settle(f) > 0)
+        return report_quietly(place, rc, err); /* its line names the table */
     return report_failure(place, rc, err);
 }
 
@@ -188,7 +191,7 @@ static int file_lock_shared(struct file *f)
 {
     struct dax_err err;
     dax_rc rc = conn_begin_read(f->conn, report_clear(&err));
-    if (rc == DAX_OK && f->exclusive && !conn_is_read_only(f->conn)) {
+    if (rc == DAX_OK && (f->exclusive || f->hook.fn) && !conn_is_read_only(f->conn)) {
         rc = file_lock_exclusively(f, &err);
         if (rc == DAX_OK)
             f->exclusive_lock = true;
@@ -199,6 +202,12 @@ static int file_lock_shared(struct file *f)
         return file_failure(f, REPORT_LOCK, rc, &err);
     f->level = SQLITE_LOCK_SHARED;
     names_remember(f);
+    if (f->hook.fn && f->exclusive_lock) {
+        struct file_hook hook = f->hook;
+        f->hook.fn = NULL;
+        hook.fn(hook.arg, f->conn);
+        f->cached_txid = 0; /* SQLite may have pages of before */
+    }
     return SQLITE_OK;
 }
 
@@ -252,6 +261,8 @@ static int file_unlock(sqlite3_file *file, int level)
     }
     f->exclusive_lock = false;
     f->level = level;
+    if (level == SQLITE_LOCK_NONE)
+        media_names_look(f); /* of the newest state: there is no snapshot any more */
     return SQLITE_OK;
 }
 
@@ -291,9 +302,13 @@ static int file_close(sqlite3_file *file)
 {
     struct file *f = (struct file *)file;
     struct dax_err err;
+    media_names_look(f);
     names_remove(f);
+    scrub_detach(f->scrub);
     owner_cache_close(f->owners); /* before the store may be another one */
-    dax_rc rc = conn_close(f->conn, report_clear(&err));
+    struct conn *c = f->conn;
+    f->conn = NULL; /* what the close meets is named by the next open */
+    dax_rc rc = conn_close(c, report_clear(&err));
     int code = rc == DAX_OK ? SQLITE_OK : file_failure(f, REPORT_WRITE, rc, &err);
     journal_free(&f->journal);
     free(f->path);
@@ -382,6 +397,7 @@ int file_open(struct file *f, const char *name, int flags, int *out_flags)
         return report_failure(REPORT_OPEN, rc, &err);
     }
     f->owners = owner_cache_open(f->path);
+    f->scrub = scrub_attach(f->path);
     f->journal_name = sqlite3_filename_journal(name);
     f->wal_name = sqlite3_filename_wal(name);
     f->journal.image = journal_file_image;
@@ -394,5 +410,6 @@ int file_open(struct file *f, const char *name, int flags, int *out_flags)
     }
     f->base.pMethods = &file_methods;
     names_add(f);
+    media_names_look(f);
     return SQLITE_OK;
 }

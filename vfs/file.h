@@ -9,7 +9,15 @@
 #include "vfs/journal.h"
 #include "vfs/owner_map.h"
 #include "vfs/report.h"
+#include "vfs/scrub.h"
 #include "vfs/sqlite.h"
+
+/* Called once, when the file next gets a snapshot, which then comes with the writer lock: before
+ * SQLite has read anything of it. What fn writes is part of the transaction that follows. */
+struct file_hook {
+    void (*fn)(void *arg, struct conn *c);
+    void *arg;
+};
 
 /* What SQLite allocates for us (szOsFile) when it opens a main database. Used by one thread at a
  * time, as SQLite's mutexes see to; db_slot, next and previous are guarded by names.c. */
@@ -38,7 +46,10 @@ struct file {
     sqlite3 **db_slot;      /* SQLite's memory: the connection that uses the file now */
     struct journal journal; /* its memory serves all transactions */
     bool journal_open;
+    struct file_hook hook; /* fn NULL: none */
+    struct scrub *scrub;        /* NULL: there was no memory for it */
     struct owner_cache *owners; /* NULL: there was no memory for it */
+    unsigned naming_pause;      /* media_names.c */
     struct file *next, *previous;
 };
 

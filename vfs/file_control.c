@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "vfs/file.h"
+#include "vfs/media_names.h"
 #include "vfs/names.h"
 #include "vfs/vfs.h"
 
@@ -35,6 +36,7 @@ static int control_commit(struct file *f)
     }
     f->cached_txid = f->wrote_wal_header ? 0 : conn_snapshot(f->conn);
     f->wrote_wal_header = false;
+    media_names_look(f);
     return SQLITE_OK;
 }
 
@@ -55,6 +57,7 @@ static dax_rc control_checkpoint(struct file *f, enum checkpoint_mode mode,
     dax_rc rc = conn_checkpoint(f->conn, mode, wait, f, result, err);
     if (rc == DAX_OK && result->busy && result->holder[0])
         dax_log(DAX_BUSY, "checkpoint of \"%s\" is incomplete: %s", f->path, result->holder);
+    media_names_look(f);
     return rc;
 }
 
@@ -202,6 +205,8 @@ static int control_ask(struct file *f, int op, void *arg)
         return SQLITE_OK;
     case SQLITE_FCNTL_HAS_MOVED: control_has_moved(f, arg); return SQLITE_OK;
     case DAX_FCNTL_CONN: *(struct conn **)arg = f->conn; return SQLITE_OK;
+    case DAX_FCNTL_HOOK: f->hook = *(const struct file_hook *)arg; return SQLITE_OK;
+    case DAX_FCNTL_SCRUB: *(struct scrub **)arg = f->scrub; return SQLITE_OK;
     case DAX_FCNTL_OWNERS: *(struct owner_cache **)arg = f->owners; return SQLITE_OK;
     default: return SQLITE_NOTFOUND;
     }
@@ -221,6 +226,7 @@ int file_control(sqlite3_file *file, int op, void *arg)
     case SQLITE_FCNTL_CHUNK_SIZE:
         /* Space is reserved by the engine, in steps of its own. */
         return SQLITE_OK;
+    case DAX_FCNTL_NAME_MEDIA: (void)media_names_settle(f); return SQLITE_OK;
     case DAX_FCNTL_CHECKPOINT: {
         struct checkpoint_request *request = arg;
         request->rc = control_checkpoint(f, request->mode, request->result, request->err);

@@ -11,7 +11,9 @@
 
 #include "include/daxlite.h"
 #include "vfs/json.h"
+#include "vfs/media_callback.h"
 #include "vfs/schema.h"
+#include "vfs/scrub.h"
 #include "vfs/vfs.h"
 
 /* Text of argument i, NULL if it is not there or is NULL. */
@@ -109,6 +111,38 @@ static void status_group(struct json *j, const char *name, const struct status_n
 #define STATUS_GROUP(j, name, numbers, status)                                                     \
     status_group(j, name, numbers, sizeof(numbers) / sizeof((numbers)[0]), status)
 
+/* Entries of media errors, by what has become of them; and the newest open one in words: where page 1
+ * cannot be read, dax_errors cannot either, since SQLite needs the schema for any table. */
+static void status_media(struct json *j, const struct media_batch *errors)
+{
+    uint64_t by_status[MEDIA_LOST + 1] = {0};
+    const struct media_entry *newest = NULL;
+    char text[sizeof newest->detail + 64] = "";
+    for (size_t i = 0; i < errors->count; i++) {
+        const struct media_entry *e = &errors->entries[i];
+        if (e->status <= MEDIA_LOST)
+            by_status[e->status]++;
+        if (e->status == MEDIA_QUARANTINED && (!newest || e->id > newest->id))
+            newest = e;
+    }
+    if (newest)
+        sqlite3_snprintf(sizeof text, text, "%s in page %llu%s%s: %s",
+                         media_kind_name((enum media_kind)newest->kind), newest->page,
+                         newest->part == MEDIA_BASE ? "" : " of the ",
+                         newest->part == MEDIA_BASE
+                             ? ""
+                             : media_part_name((enum media_part)newest->part),
+                         newest->detail);
+    json_object_open(j, "media");
+    json_number(j, "errors_open", by_status[MEDIA_QUARANTINED]);
+    json_number(j, "errors_total", errors->count);
+    json_number(j, "repaired", by_status[MEDIA_REPAIRED]);
+    json_number(j, "cleared", by_status[MEDIA_CLEARED]);
+    json_number(j, "lost", by_status[MEDIA_LOST]);
+    json_text_or_null(j, "newest", text);
+    json_object_close(j);
+}
+
 static void status_holder(struct json *j, const struct holder_info *h)
 {
     json_object_open(j, NULL);
@@ -137,7 +171,8 @@ static uint64_t status_mmap_size(sqlite3 *db, const char *schema)
 }
 
 static void status_write(struct json *j, const char *schema, uint64_t mmap_size,
-                         const struct store_status *s, const struct holder_info *holders,
+                         const struct store_status *s, const struct media_batch *errors,
+                         struct scrub *scrub, const struct holder_info *holders,
                          size_t holder_count)
 {
     json_object_open(j, NULL);
@@ -162,6 +197,8 @@ static void status_write(struct json *j, const char *schema, uint64_t mmap_size,
     json_number(j, "pins", s->pins);
     STATUS_GROUP(j, "counters", status_counters, s);
     STATUS_GROUP(j, "recovered", status_recovery, s);
+    status_media(j, errors);
+    scrub_write(j, scrub);
     json_array_open(j, "holders");
     for (size_t i = 0; i < holder_count; i++)
         status_holder(j, &holders[i]);
@@ -181,17 +218,22 @@ static void dax_status(sqlite3_context *ctx, int argc, sqlite3_value **argv)
     }
     struct store_status *status = sqlite3_malloc(sizeof *status);
     struct holder_info *holders = sqlite3_malloc64(DAX_MAX_SLOTS * sizeof *holders);
+    struct media_batch *errors = media_batch_take(c, "");
     struct json j = {sqlite3_str_new(db), true};
-    if (status && holders) {
+    if (status && holders && errors) {
         memset(status, 0, sizeof *status);
         conn_status(c, status);
         size_t count = conn_holders(c, holders, DAX_MAX_SLOTS);
-        status_write(&j, schema, status_mmap_size(db, schema), status, holders, count);
+        struct scrub *scrub = NULL;
+        (void)sqlite3_file_control(db, schema, DAX_FCNTL_SCRUB, &scrub);
+        status_write(&j, schema, status_mmap_size(db, schema), status, errors, scrub, holders,
+                     count);
         json_result(ctx, &j);
     } else {
         sqlite3_free(sqlite3_str_finish(j.out));
         sqlite3_result_error_nomem(ctx);
     }
+    sqlite3_free(errors);
     sqlite3_free(holders);
     sqlite3_free(status);
     sqlite3_free(schema);

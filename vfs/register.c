@@ -1,6 +1,7 @@
 /* register.c: registration with SQLite, for the process; the public C functions of the libraries.
  */
 #include "include/daxlite.h"
+#include "vfs/media_callback.h"
 #include "vfs/vfs.h"
 
 int register_all(bool make_default)
@@ -22,6 +23,11 @@ int daxlite_register(int make_default)
 {
     int rc = sqlite3_initialize();
     return rc == SQLITE_OK ? register_all(make_default != 0) : rc;
+}
+
+void daxlite_media_callback(daxlite_media_fn fn, void *arg)
+{
+    media_callback_set(fn, arg);
 }
 
 #endif

@@ -113,6 +113,17 @@ static dax_rc uri_zero_copy(const char *key, const char *value, struct uri_optio
     return rc;
 }
 
+static dax_rc uri_probe(const char *key, const char *value, struct uri_options *o,
+                        struct dax_err *err)
+{
+    static const char *const words[] = {"off", "on", NULL};
+    int i = 0;
+    dax_rc rc = uri_word(key, value, words, "on or off", &i, err);
+    if (rc == DAX_OK)
+        o->engine.no_probe = i == 0;
+    return rc;
+}
+
 static dax_rc uri_damaged_log(const char *key, const char *value, struct uri_options *o,
                               struct dax_err *err)
 {
@@ -128,9 +139,9 @@ static const struct {
     const char *key;
     dax_rc (*parse)(const char *key, const char *value, struct uri_options *o, struct dax_err *err);
 } uri_keys[] = {
-    {"dax_log_size", uri_log_size},       {"dax_private_size", uri_private_size},
-    {"dax_persist", uri_persist},         {"dax_zero_copy", uri_zero_copy},
-    {"dax_damaged_log", uri_damaged_log},
+    {"dax_log_size", uri_log_size}, {"dax_private_size", uri_private_size},
+    {"dax_persist", uri_persist},   {"dax_zero_copy", uri_zero_copy},
+    {"dax_probe", uri_probe},       {"dax_damaged_log", uri_damaged_log},
 };
 #define URI_KEYS (sizeof uri_keys / sizeof uri_keys[0])
 
@@ -148,7 +159,7 @@ static dax_rc uri_parse_key(const char *key, const char *value, unsigned *seen,
     }
     return dax_err_set(err, DAX_MISUSE, 0,
                        "%s=%s: unknown parameter; known are dax_log_size, dax_private_size, "
-                       "dax_persist, dax_zero_copy and dax_damaged_log",
+                       "dax_persist, dax_zero_copy, dax_probe and dax_damaged_log",
                        key, value);
 }
 

@@ -17,6 +17,7 @@ struct uri_options {
  *   dax_private_size=BYTES[k|m|g]  DRAM for one transaction's changed pages
  *   dax_persist=auto|pmem|msync
  *   dax_zero_copy=on|off
+ *   dax_probe=on|off               load every line of a page before SQLite gets a pointer to it
  *   dax_damaged_log=refuse|skip
  * DAX_MISUSE with key and value in the text: an unknown key that begins with "dax_", one given
  * twice, a bad value, or SQLite's immutable=1 or nolock=1, which cannot be honoured. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "vfs/file.h"
+#include "vfs/media_names.h"
 #include "vfs/names.h"
 #include "vfs/report.h"
 
@@ -231,7 +232,7 @@ static int vfs_install_first(void)
                     DAX_VFS_NAME);
         return SQLITE_ERROR;
     }
-    if (names_init() != 0)
+    if (names_init() != 0 || media_names_init() != 0)
         return SQLITE_NOMEM;
     vfs_fit(below);
     dax_log_set(report_log);

@@ -20,6 +20,15 @@
 /* arg is a struct owner_cache **: owner_map.h. */
 #define DAX_FCNTL_OWNERS 0x64617803
 
+/* arg is a struct file_hook *: file.h. Copied. */
+#define DAX_FCNTL_HOOK 0x64617804
+
+/* arg is a struct scrub **: scrub.h. */
+#define DAX_FCNTL_SCRUB 0x64617805
+
+/* arg is not used: give media errors their names now. media_names.h */
+#define DAX_FCNTL_NAME_MEDIA 0x64617806
+
 /* Register the VFS with SQLite, once per process; again: only makes it the default where asked.
  * SQLITE_OK, SQLITE_NOMEM, SQLITE_ERROR without a default VFS to wrap. vfs.c */
 int vfs_install(bool make_default);
@@ -47,10 +56,19 @@ int functions_register(sqlite3 *db);
 /* SQL functions dax_owner, dax_owner_sqlite. owner_functions.c */
 int owner_functions_register(sqlite3 *db);
 
+/* SQL function dax_repair. repair.c */
+int repair_functions_register(sqlite3 *db);
+
+/* SQL function dax_scrub. scrub.c */
+int scrub_functions_register(sqlite3 *db);
+
 /* Eponymous table dax_pages. pages_table.c */
 int pages_table_register(sqlite3 *db);
 
-/* Runs for every connection opened from now on: registers functions and table; sets mmap_size where
+/* Eponymous table dax_errors. errors_table.c */
+int errors_table_register(sqlite3 *db);
+
+/* Runs for every connection opened from now on: registers functions and tables; sets mmap_size where
  * the main database is of this VFS. autoload.c */
 int autoload_install(void);
 int autoload_connection(sqlite3 *db, char **err_out, const struct sqlite3_api_routines *api);

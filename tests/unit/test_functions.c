@@ -138,7 +138,7 @@ START_TEST(status_has_every_documented_member_in_order)
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status())",
            "version,schema,path,sidecar,mode,why,file_system,read_only,active,failed,mmap_size,"
            "bytes,txid,txid_oldest,log,frames,connections,snapshots,pins,counters,recovered,"
-           "holders");
+           "media,scrub,holders");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.bytes')",
            "database,file,mapped,scratch,sidecar,private_budget");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.log')",
@@ -151,6 +151,8 @@ START_TEST(status_has_every_documented_member_in_order)
            "pages_scratch,checkpoints,pages_rehomed,pages_relogged");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.recovered')",
            "records,pages");
+    EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.media')",
+           "errors_open,errors_total,repaired,cleared,lost,newest");
 }
 END_TEST
 

@@ -40,6 +40,8 @@ static void check_defaults_but(const struct uri_options *o, const char *key)
         ck_assert_int_eq(o->engine.persist, d.persist);
     if (strcmp(key, "dax_zero_copy") != 0)
         ck_assert(o->zero_copy);
+    if (strcmp(key, "dax_probe") != 0)
+        ck_assert(!o->engine.no_probe);
     if (strcmp(key, "dax_damaged_log") != 0)
         ck_assert(!o->engine.skip_damaged_log);
 }
@@ -112,6 +114,11 @@ START_TEST(test_words_choose)
     check_defaults_but(&o, "dax_zero_copy");
     ck_assert_int_eq(PARSE(&o, "dax_zero_copy", "on"), DAX_OK);
     ck_assert(o.zero_copy);
+    ck_assert_int_eq(PARSE(&o, "dax_probe", "off"), DAX_OK);
+    ck_assert(o.engine.no_probe);
+    check_defaults_but(&o, "dax_probe");
+    ck_assert_int_eq(PARSE(&o, "dax_probe", "on"), DAX_OK);
+    ck_assert(!o.engine.no_probe);
     ck_assert_int_eq(PARSE(&o, "dax_damaged_log", "skip"), DAX_OK);
     ck_assert(o.engine.skip_damaged_log);
     check_defaults_but(&o, "dax_damaged_log");
@@ -144,6 +151,8 @@ static const struct {
     {"dax_persist", "PMEM"},
     {"dax_zero_copy", "1"},
     {"dax_zero_copy", "yes"},
+    {"dax_probe", "0"},
+    {"dax_probe", "never"},
     {"dax_damaged_log", "ignore"},
     {"dax_logsize", "16m"},
     {"dax_", "1"},

@@ -132,8 +132,9 @@ static const char *const transactions[] = {
 };
 #define TRANSACTIONS (sizeof transactions / sizeof transactions[0])
 
-static const dax_rc codes[] = {DAX_BUSY,    DAX_BUSY_SNAPSHOT, DAX_LOCKED,  DAX_FULL,  DAX_NOMEM,
-                               DAX_IO_READ, DAX_IO_WRITE,      DAX_CORRUPT, DAX_MISUSE};
+static const dax_rc codes[] = {DAX_BUSY,    DAX_BUSY_SNAPSHOT, DAX_LOCKED,   DAX_FULL,
+                               DAX_NOMEM,   DAX_IO_READ,       DAX_IO_WRITE, DAX_IO_MEDIA,
+                               DAX_CORRUPT, DAX_MISUSE};
 #define CODES (sizeof codes / sizeof codes[0])
 
 static const char refill[] =

@@ -1,0 +1,1095 @@
+/* test_media_names.c: a media error is named after the table or index that it hits, said once, and
+ * stands in dax_errors.
+ *
+ * Catches: an error that names another object than dbstat does, with the bad page anywhere: in a root,
+ * an interior page and one below it, a leaf, a chain, an index, a shadow table, the free list, the
+ * pointer map, the schema; an entry that nobody names, names twice, or reports twice; a walk for the
+ * name that meets the next bad page and never ends; no memory for the map; a callback that is called
+ * within itself, or after it was taken away; texts cut within a character; a log line whose end, which
+ * SQLite cuts off, was the table; an SQLite code that the host does not know.
+ */
+#include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include "engine/conn.h"
+#include "engine/media.h"
+#include "include/daxlite.h"
+#include "tests/unit/mix.h"
+#include "tests/unit/unit.h"
+#include "vfs/owner_map.h"
+#include "vfs/vfs.h"
+
+#define IOERR_DATA (SQLITE_IOERR | (32 << 8))
+#define IOERR_IN_PAGE (SQLITE_IOERR | (34 << 8))
+
+static _Thread_local struct dax_err err;
+
+/* --- between the VFS and what it calls (--wrap) --------------------------------------------------- */
+
+static struct {
+    int refusals; /* so many calls fail */
+    int code;
+    unsigned calls;
+} map_fault;
+
+int __real_owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db,
+                         struct owner_map **out, struct dax_err *e);
+int __wrap_owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db,
+                         struct owner_map **out, struct dax_err *e);
+int __wrap_owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db,
+                         struct owner_map **out, struct dax_err *e)
+{
+    map_fault.calls++;
+    if (map_fault.refusals > 0) {
+        map_fault.refusals--;
+        *out = NULL;
+        snprintf(e->text, sizeof e->text, "the test refuses it");
+        return map_fault.code;
+    }
+    return __real_owner_map_get(cache, c, db, out, e);
+}
+
+/* Pages that turn out to be bad when they are read for the map. */
+static struct {
+    bool armed;
+    uint64_t first, count;
+} walk_fault;
+
+dax_rc __real_conn_read_committed(struct conn *c, void *buf, size_t len, uint64_t at,
+                                  struct dax_err *e);
+dax_rc __wrap_conn_read_committed(struct conn *c, void *buf, size_t len, uint64_t at,
+                                  struct dax_err *e);
+dax_rc __wrap_conn_read_committed(struct conn *c, void *buf, size_t len, uint64_t at,
+                                  struct dax_err *e)
+{
+    uint64_t page = at / DAX_PAGE_BYTES;
+    if (walk_fault.armed && page >= walk_fault.first &&
+        page < walk_fault.first + walk_fault.count) {
+        struct dax_err other;
+        ck_assert_int_eq(conn_media_add(c, MEDIA_BASE, page, MEDIA_IO, "", &other), DAX_OK);
+    }
+    return __real_conn_read_committed(c, buf, len, at, e);
+}
+
+static int fake_version; /* 0: the real one */
+int __real_sqlite3_libversion_number(void);
+int __wrap_sqlite3_libversion_number(void);
+int __wrap_sqlite3_libversion_number(void)
+{
+    return fake_version ? fake_version : __real_sqlite3_libversion_number();
+}
+
+/* --- what is said ---------------------------------------------------------------------------------- */
+
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+static char log_text[65536]; /* lines with "media error" or "cannot be read" */
+static unsigned media_lines; /* of those that name an object */
+static int media_code;
+
+static void on_log(void *arg, int code, const char *text)
+{
+    (void)arg;
+    if (!strstr(text, "daxlite: "))
+        return;
+    pthread_mutex_lock(&said_lock);
+    if (strstr(text, ": media error (")) {
+        media_lines++;
+        media_code = code;
+    }
+    size_t used = strlen(log_text);
+    snprintf(log_text + used, sizeof log_text - used, "%s\n", text);
+    pthread_mutex_unlock(&said_lock);
+}
+
+struct call {
+    char path[PATH_MAX], part[16], kind[16], type[16], object[128], role[64], status[16],
+        detail[192];
+    uint64_t id, page, bytes;
+    long long time_us;
+    size_t size;
+    pthread_t thread;
+    void *arg;
+};
+static struct call calls[64];
+static unsigned call_count;
+
+#define KEEP(to, from) snprintf(to, sizeof to, "%s", from)
+
+static void on_error(void *arg, const struct daxlite_media_error *e)
+{
+    pthread_mutex_lock(&said_lock);
+    struct call *c = &calls[call_count++ % 64];
+    *c = (struct call){.id = e->id,
+                       .page = e->page,
+                       .bytes = e->bytes,
+                       .time_us = e->time_us,
+                       .size = e->size,
+                       .thread = pthread_self(),
+                       .arg = arg};
+    KEEP(c->path, e->path);
+    KEEP(c->part, e->part);
+    KEEP(c->kind, e->kind);
+    KEEP(c->type, e->type);
+    KEEP(c->object, e->object);
+    KEEP(c->role, e->role);
+    KEEP(c->status, e->status);
+    KEEP(c->detail, e->detail);
+    pthread_mutex_unlock(&said_lock);
+}
+
+/* --- helpers ---------------------------------------------------------------------------------------- */
+
+static void setup(void)
+{
+    unit_setup();
+    ck_assert_int_eq(daxlite_register(0), SQLITE_OK);
+    daxlite_media_callback(on_error, calls);
+}
+
+static sqlite3 *dax_open_with(const char *name, const char *options)
+{
+    char uri[2 * PATH_MAX];
+    sqlite3 *db;
+    snprintf(uri, sizeof uri, "file:%s/%s.db?vfs=dax%s", unit_dir, name, options);
+    int rc = sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
+                             NULL);
+    ck_assert_msg(rc == SQLITE_OK, "%s: %s", uri, sqlite3_errmsg(db));
+    sqlite3_busy_timeout(db, 10000);
+    return db;
+}
+
+static sqlite3 *dax_open(const char *name)
+{
+    return dax_open_with(name, "");
+}
+
+static void dax_close(sqlite3 *db)
+{
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+}
+
+static void run(sqlite3 *db, const char *sql)
+{
+    char *message = NULL;
+    int rc = sqlite3_exec(db, sql, NULL, NULL, &message);
+    ck_assert_msg(rc == SQLITE_OK, "%s: %s", sql, message);
+}
+
+/* Rows of sql, columns joined by '|', rows by ' '; "ERROR: text" if it fails. */
+static const char *ask(sqlite3 *db, const char *sql, ...)
+{
+    static char answers[4][65536];
+    static unsigned turn;
+    char *out = answers[turn++ % 4];
+    size_t room = sizeof answers[0], used = 0;
+    sqlite3_stmt *stmt;
+    va_list ap;
+    va_start(ap, sql);
+    char *text = sqlite3_vmprintf(sql, ap);
+    va_end(ap);
+    out[0] = '\0';
+    if (sqlite3_prepare_v2(db, text, -1, &stmt, NULL) == SQLITE_OK)
+        while (sqlite3_step(stmt) == SQLITE_ROW)
+            for (int i = 0; i < sqlite3_column_count(stmt); i++) {
+                const char *value = (const char *)sqlite3_column_text(stmt, i);
+                used += (size_t)snprintf(out + used, room - used, "%s%s",
+                                         i      ? "|"
+                                         : used ? " "
+                                                : "",
+                                         value ? value : "NULL");
+                ck_assert_uint_lt(used, room);
+            }
+    if (sqlite3_finalize(stmt) != SQLITE_OK || sqlite3_errcode(db) != SQLITE_OK)
+        snprintf(out, room, "ERROR: %s", sqlite3_errmsg(db));
+    sqlite3_free(text);
+    return out;
+}
+
+#define EXPECT(db, sql, answer) ck_assert_str_eq(ask(db, "%s", sql), answer)
+
+/* The last occurrence. */
+static const char *strrstr(const char *text, const char *part)
+{
+    const char *found = NULL;
+    for (const char *at = text; (at = strstr(at, part)) != NULL; at++)
+        found = at;
+    return found;
+}
+
+static int64_t number(sqlite3 *db, const char *sql)
+{
+    return mix_number(db, sql);
+}
+
+static void add(struct conn *c, enum media_part part, uint64_t page, enum media_kind kind,
+                const char *detail)
+{
+    unit_ok(conn_media_add(c, part, page, kind, detail, &err));
+}
+
+/* An error that nobody has met: no call of SQLite's is under way. */
+static void add_to(sqlite3 *db, uint64_t page)
+{
+    add(vfs_conn_of(db, "main"), MEDIA_BASE, page, MEDIA_POISON, "");
+}
+
+/* The nth page (of the engine's) of an object in a role. */
+static uint64_t nth_page(sqlite3 *db, const char *object, const char *role, unsigned n)
+{
+    const char *page = ask(db,
+                           "SELECT page FROM dax_pages WHERE owner %s %Q AND role = %Q"
+                           " LIMIT 1 OFFSET %u",
+                           object ? "=" : "IS", object, role, n);
+    ck_assert_msg(page[0] >= '0' && page[0] <= '9', "no %s page of %s: %s", role,
+                  object ? object : "nothing", page);
+    return strtoull(page, NULL, 10);
+}
+
+static uint64_t find_page(sqlite3 *db, const char *object, const char *role)
+{
+    return nth_page(db, object, role, 0);
+}
+
+/* The first child in the file of an interior page. */
+static uint64_t child_page(sqlite3 *db, const char *object, uint64_t interior)
+{
+    const char *page = ask(db,
+                           "SELECT page FROM dax_pages WHERE owner = %Q AND role = 'leaf' AND"
+                           " dax_owner(page) ->> '$.owners[0].parent' = %lld LIMIT 1",
+                           object, (long long)interior + 1);
+    ck_assert_msg(page[0] >= '1' && page[0] <= '9', "no child: %s", page);
+    return strtoull(page, NULL, 10);
+}
+
+/* Tables with everything: pages of 4096 bytes, so SQLite's page N is N - 1. */
+static sqlite3 *orders_database(const char *name, unsigned auto_vacuum)
+{
+    char sql[2000];
+    sqlite3 *db = dax_open(name);
+    snprintf(
+        sql, sizeof sql,
+        "PRAGMA page_size=4096; PRAGMA auto_vacuum=%u; PRAGMA cache_size=20; BEGIN;"
+        "CREATE TABLE orders(a INTEGER PRIMARY KEY, b); CREATE INDEX orders_b ON orders(b);"
+        "CREATE TABLE small(a); INSERT INTO small VALUES(42);"
+        "CREATE TABLE wide(a, b, PRIMARY KEY(a)) WITHOUT ROWID;"
+        "CREATE TABLE long(a); INSERT INTO long VALUES(zeroblob(30000));"
+        "CREATE VIRTUAL TABLE docs USING fts5(t); CREATE VIRTUAL TABLE boxes USING rtree(i,x,y);"
+        "CREATE INDEX docs_content_i ON docs_content(c0);"
+        "CREATE TABLE gone(a); INSERT INTO gone VALUES(zeroblob(9000000));"
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)"
+        " INSERT INTO orders SELECT i, printf('%%060d', i) FROM n;"
+        "INSERT INTO wide SELECT b, a FROM orders WHERE a < 4000;"
+        "INSERT INTO docs SELECT b || ' x' || a FROM orders WHERE a < 2000;"
+        "INSERT INTO boxes SELECT a, a, a + 1 FROM orders WHERE a < 2000;"
+        "DROP TABLE gone; COMMIT",
+        auto_vacuum);
+    run(db, sql);
+    return db;
+}
+
+/* --- the right name ---------------------------------------------------------------------------------- */
+
+static const struct position {
+    const char *object, *role; /* as dax_pages has it */
+    const char *type, *name;   /* in dax_errors */
+    const char *phrase;        /* what the detail says in front of ", ROLE page N" */
+} positions[] = {
+    {"sqlite_schema", "root", "schema", "sqlite_schema", "schema"},
+    {"orders", "root", "table", "orders", "table \"orders\""},
+    {"orders", "interior", "table", "orders", "table \"orders\""},
+    {"orders", "leaf", "table", "orders", "table \"orders\""},
+    {"orders_b", "root", "index", "orders_b", "index \"orders_b\" of table \"orders\""},
+    {"orders_b", "interior", "index", "orders_b", "index \"orders_b\" of table \"orders\""},
+    {"orders_b", "leaf", "index", "orders_b", "index \"orders_b\" of table \"orders\""},
+    {"small", "root", "table", "small", "table \"small\""},
+    {"wide", "root", "table", "wide", "table \"wide\""},
+    {"wide", "leaf", "table", "wide", "table \"wide\""},
+    {"long", "overflow", "table", "long", "table \"long\""},
+    {"docs_data", "leaf", "table", "docs", "virtual table \"docs\" (shadow table \"docs_data\")"},
+    {"docs_content", "root", "table", "docs",
+     "virtual table \"docs\" (shadow table \"docs_content\")"},
+    {"docs_content_i", "leaf", "table", "docs",
+     "virtual table \"docs\" (index \"docs_content_i\" of shadow table \"docs_content\")"},
+    {"boxes_node", "leaf", "table", "boxes",
+     "virtual table \"boxes\" (shadow table \"boxes_node\")"},
+    {NULL, "free trunk", "", "", ""},
+    {NULL, "free leaf", "", "", ""},
+    {NULL, "pointer map", "", "", ""},
+};
+#define POSITIONS ((int)(sizeof positions / sizeof positions[0]))
+
+/* The bad page is the one that would answer: no map was made before. */
+START_TEST(the_bad_page_is_named_in_every_position)
+{
+    const struct position *p = &positions[_i];
+    sqlite3 *db = orders_database("t", strcmp(p->role, "pointer map") == 0 ? 2 : 0);
+    uint64_t page = find_page(db, p->object, p->role);
+    dax_close(db);
+    db = dax_open("t"); /* no map is left */
+    add_to(db, page);
+    (void)ask(db, "SELECT sum(a) FROM small"); /* without page 1 it fails */
+    char detail[300], expected[400];
+    snprintf(detail, sizeof detail, "%s%s%s page %llu", p->phrase, p->phrase[0] ? ", " : "",
+             p->role, (unsigned long long)page + 1);
+    ck_assert_uint_eq(call_count, 1);
+    ck_assert_uint_eq(media_lines, 1);
+    ck_assert_uint_eq(calls[0].page, page);
+    ck_assert_str_eq(calls[0].type, p->type);
+    ck_assert_str_eq(calls[0].object, p->name);
+    ck_assert_str_eq(calls[0].role, p->role);
+    ck_assert_str_eq(calls[0].detail, detail);
+    snprintf(expected, sizeof expected, "poison in page %llu: %s", (unsigned long long)page,
+             detail);
+    EXPECT(db, "SELECT dax_status() ->> '$.media.newest'", expected);
+    if (page != 0) {
+        snprintf(expected, sizeof expected, "%llu|4096|database|poison|%s|%s|%s|quarantined|%s",
+                 (unsigned long long)page, p->type[0] ? p->type : "NULL",
+                 p->name[0] ? p->name : "NULL", p->role, detail);
+        EXPECT(db,
+               "SELECT page, bytes, part, kind, type, object, role, status, detail FROM dax_errors",
+               expected);
+    }
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(an_interior_page_and_one_below_it_are_both_named)
+{
+    sqlite3 *db = orders_database("t", 0);
+    bool index = _i == 1, pointer_map = _i == 2;
+    const char *object = index ? "orders_b" : "orders";
+    if (pointer_map) {
+        dax_close(db);
+        db = orders_database("p", 2);
+    }
+    uint64_t interior = find_page(db, object, "interior");
+    uint64_t leaf = child_page(db, object, interior);
+    if (pointer_map) { /* no map is left: the pointer map alone knows */
+        dax_close(db);
+        db = dax_open("p");
+    }
+    add_to(db, interior);
+    run(db, "INSERT INTO small VALUES(1)"); /* the map must be made anew */
+    add_to(db, leaf);
+    run(db, "INSERT INTO small VALUES(2)");
+    char expected[300];
+    snprintf(expected, sizeof expected, "%llu|%s|%s|interior %llu|%s|%s|%s",
+             (unsigned long long)interior, index ? "index" : "table", object,
+             (unsigned long long)leaf, index ? "index" : "table", object,
+             /* how deep it hangs, the pointer map does not say */
+             pointer_map ? "unknown" : "leaf");
+    EXPECT(db, "SELECT page, type, object, role FROM dax_errors ORDER BY id", expected);
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(below_a_page_that_nobody_knows_the_owner_is_unknown_and_says_why)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t interior = find_page(db, "orders", "interior");
+    uint64_t leaf = child_page(db, "orders", interior);
+    dax_close(db);
+    db = dax_open("t");
+    add_to(db, interior);
+    add_to(db, leaf);
+    char expected[300];
+    snprintf(expected, sizeof expected,
+             "NULL|NULL|unknown|page %llu, owner unknown (unknown below page %llu (interior of "
+             "\"orders\"), which cannot be read)",
+             (unsigned long long)leaf + 1, (unsigned long long)interior + 1);
+    EXPECT(db, "SELECT type, object, role, detail FROM dax_errors WHERE id = 2", expected);
+    EXPECT(db, "SELECT object FROM dax_errors WHERE id = 1", "orders");
+    dax_close(db);
+}
+END_TEST
+
+/* Every page of a database of random DDL and DML, against dbstat. */
+START_TEST(every_page_of_a_mixed_database_is_named_as_dbstat_says)
+{
+    static const unsigned sizes[] = {4096, 8192, 65536};
+    uint64_t seed = mix_seed() + (uint64_t)_i;
+    struct mix m;
+    struct mix_oracle o;
+    sqlite3 *db = dax_open("mix");
+    mix_start(&m, db, seed, sizes[_i], _i == 1 ? 2 : 0, "UTF-8");
+    for (int i = 0; i < 60; i++)
+        mix_step(&m);
+    mix_ask(&o, db);
+    unsigned per = sizes[_i] / DAX_PAGE_BYTES;
+    EXPECT(db, "SELECT count(dax_owner(0))", "1"); /* a map before everything is bad */
+    for (unsigned p = 1; p <= o.count && p <= 900 / per; p++)
+        add_to(db, (uint64_t)(p - 1) * per + p % per);
+    sqlite3_stmt *stmt;
+    ck_assert_int_eq(sqlite3_prepare_v2(db, "SELECT page, object, role, detail FROM dax_errors", -1,
+                                        &stmt, NULL),
+                     SQLITE_OK);
+    unsigned rows = 0;
+    while (sqlite3_step(stmt) == SQLITE_ROW) {
+        unsigned p = (unsigned)(sqlite3_column_int64(stmt, 0) / per + 1);
+        const struct mix_page *want = &o.pages[p];
+        const char *object = (const char *)sqlite3_column_text(stmt, 1);
+        const char *role = (const char *)sqlite3_column_text(stmt, 2);
+        const char *detail = (const char *)sqlite3_column_text(stmt, 3);
+        char quoted[80];
+        snprintf(quoted, sizeof quoted, "\"%s\"", want->name);
+        bool schema = strcmp(want->name, "sqlite_schema") == 0;
+        bool right = want->role[0] ? object && strcmp(role, want->role) == 0 &&
+                                         (schema || strstr(detail, quoted))
+                                   : !object;
+        ck_assert_msg(right, "seed %llu: page %u is %s of %s (%s), dbstat says %s of %s",
+                      (unsigned long long)seed, p, role, object, detail, want->role, want->name);
+        rows++;
+    }
+    sqlite3_finalize(stmt);
+    ck_assert_uint_gt(rows, 10);
+    mix_forget(&o);
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(small_pages_share_an_error_and_a_large_page_has_one_owner)
+{
+    sqlite3 *db = dax_open("small");
+    run(db, "PRAGMA page_size=1024; CREATE TABLE a(x); CREATE TABLE b(x); CREATE INDEX bi ON b(x);"
+            "CREATE TABLE c(x); CREATE TABLE d(x); CREATE TABLE e(x); CREATE TABLE f(x);"
+            "INSERT INTO c VALUES(zeroblob(9000))");
+    EXPECT(db, "SELECT count(dax_owner(0))", "1"); /* a map, before everything is bad */
+    add_to(db, 1);
+    add_to(db, 2);
+    EXPECT(db, "SELECT count(*) FROM a", "0");
+    add_to(db, 0);
+    (void)ask(db, "SELECT 1 FROM a"); /* nothing works without page 1 */
+    char got[2000] = "";
+    for (unsigned i = 0; i < call_count; i++)
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s|%s|%s|%s", i ? " " : "",
+                 calls[i].type, calls[i].object, calls[i].role, calls[i].detail);
+    ck_assert_str_eq(
+        got,
+        "table|c, d, e, f|root|table \"c\", root page 5; table \"d\", root page 6; table \"e\", "
+        "root page 7; table \"f\", root page 8"
+        " table|c|overflow|table \"c\", overflow pages 9 to 12"
+        " several|sqlite_schema, a, b, bi|root|schema, root page 1; table \"a\", root page 2; "
+        "table \"b\", root page 3; index \"bi\" of table \"b\", root page 4");
+    dax_close(db);
+    db = dax_open("large");
+    run(db, "PRAGMA page_size=65536; CREATE TABLE a(x); CREATE TABLE b(x)");
+    add_to(db, 47);
+    EXPECT(db, "SELECT page, type, object, role, detail FROM dax_errors",
+           "47|table|b|root|table \"b\", root page 3");
+    add_to(db, 4711);
+    EXPECT(db, "SELECT page, type, object, role, detail FROM dax_errors WHERE id = 2",
+           "4711|NULL|NULL|beyond the end|page 295, beyond the end of the database");
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(errors_of_log_and_sidecar_say_so)
+{
+    sqlite3 *db = orders_database("t", 0);
+    struct conn *c = vfs_conn_of(db, "main");
+    add(c, MEDIA_LOG, 77, MEDIA_POISON, "");
+    add(c, MEDIA_SIDECAR, 3, MEDIA_IO, "found by a test");
+    map_fault.calls = 0;
+    EXPECT(db, "SELECT page, part, kind, type, object, role, detail FROM dax_errors ORDER BY id",
+           "77|log|poison|log|NULL|ring|log"
+           " 3|sidecar|io|sidecar|NULL|structure|found by a test; sidecar's own structure");
+    ck_assert_uint_eq(map_fault.calls, 0); /* needs no map */
+    char want[600];
+    snprintf(want, sizeof want,
+             "daxlite: %s/t.db-dax: media error (poison) in page 77: log; see dax_errors\n",
+             unit_dir);
+    ck_assert_msg(strstr(log_text, want), "%s", log_text);
+    dax_close(db);
+}
+END_TEST
+
+/* --- the statement, the line, the callback -------------------------------------------------------- */
+
+START_TEST(the_statement_fails_is_logged_once_and_everything_else_goes_on)
+{
+    static const int versions[] = {3042000, 3043000};
+    sqlite3 *db = orders_database("t", 0), *other = dax_open("t");
+    uint64_t page = find_page(db, "orders", "leaf");
+    int code = _i ? IOERR_IN_PAGE : IOERR_DATA;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    fake_version = versions[_i];
+    log_text[0] = '\0';
+    add_to(other, page);
+    ck_assert_str_eq(ask(db, "SELECT sum(length(b)) FROM orders NOT INDEXED"),
+                     "ERROR: disk I/O error");
+    ck_assert_int_eq(sqlite3_extended_errcode(db), code);
+    ck_assert_uint_eq(call_count, 1);
+    ck_assert_uint_eq(media_lines, 1);
+    ck_assert_int_eq(media_code, code);
+    char want[1000], phrase[100];
+    snprintf(phrase, sizeof phrase, "table \"orders\", leaf page %llu",
+             (unsigned long long)page + 1);
+    snprintf(want, sizeof want,
+             "daxlite: %s/t.db: media error (poison) in page %llu: %s; the statement that needs it "
+             "fails, "
+             "everything else goes on; see dax_errors and SELECT dax_repair(%llu)",
+             unit_dir, (unsigned long long)page, phrase, (unsigned long long)page);
+    ck_assert_msg(strstr(log_text, strlen(want) > 209 ? phrase : want), "%s", log_text);
+    const struct call *c = &calls[0];
+    snprintf(want, sizeof want, "%s/t.db", unit_dir);
+    ck_assert_str_eq(c->path, want);
+    ck_assert_uint_eq(c->size, sizeof(struct daxlite_media_error));
+    ck_assert_uint_eq(c->page, page);
+    ck_assert_uint_eq(c->bytes, 4096);
+    ck_assert_uint_eq(c->id, (uint64_t)number(db, "SELECT id FROM dax_errors"));
+    ck_assert_str_eq(c->part, "database");
+    ck_assert_str_eq(c->kind, "poison");
+    ck_assert_str_eq(c->type, "table");
+    ck_assert_str_eq(c->object, "orders");
+    ck_assert_str_eq(c->role, "leaf");
+    ck_assert_str_eq(c->status, "quarantined");
+    ck_assert_str_eq(c->detail, phrase);
+    ck_assert_ptr_eq(c->arg, calls);
+    ck_assert_int_ge(c->time_us, (long long)now.tv_sec * 1000000);
+    ck_assert_int_lt(c->time_us, ((long long)now.tv_sec + 600) * 1000000);
+    ck_assert(pthread_equal(c->thread, pthread_self()));
+    /* One line: the failing read itself has named it, and says no more. (The end of the read would have
+     * done so as well, behind the engine's line.) */
+    ck_assert_ptr_eq(strstr(log_text, "daxlite: "), strrstr(log_text, "daxlite: "));
+    /* Again: the engine's line, not ours. */
+    EXPECT(other, "SELECT sum(length(b)) FROM orders NOT INDEXED", "ERROR: disk I/O error");
+    ck_assert_uint_eq(call_count, 1);
+    ck_assert_uint_eq(media_lines, 1);
+    ck_assert_ptr_ne(strstr(log_text, "daxlite: "), strrstr(log_text, "daxlite: "));
+    EXPECT(db, "SELECT count(*), sum(a) FROM small", "1|42");
+    EXPECT(db, "SELECT count(*) FROM orders INDEXED BY orders_b WHERE b > ''", "30000");
+    EXPECT(db, "SELECT count(*) FROM docs WHERE docs MATCH 'x77'", "1");
+    run(db, "INSERT INTO small VALUES(1)");
+    dax_close(other);
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(a_connection_that_copies_gets_the_same_error)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t page = find_page(db, "orders", "leaf");
+    dax_close(db);
+    db = dax_open_with("t", "&dax_zero_copy=off");
+    add_to(db, page);
+    EXPECT(db, "SELECT sum(length(b)) FROM orders NOT INDEXED", "ERROR: disk I/O error");
+    ck_assert_int_eq(sqlite3_extended_errcode(db) & 0xff, SQLITE_IOERR);
+    ck_assert_uint_eq(call_count, 1);
+    EXPECT(db, "SELECT sum(a) FROM small", "42");
+    EXPECT(db,
+           "SELECT dax_status() ->> '$.counters.reads_pinned_base',"
+           " dax_status() ->> '$.counters.reads_pinned_frame'",
+           "0|0");
+    dax_close(db);
+}
+END_TEST
+
+/* Entries that no statement has met, made through a connection that SQLite knows nothing of. */
+START_TEST(errors_are_named_at_every_cheap_place)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t leaves[5];
+    for (unsigned k = 0; k < 5; k++)
+        leaves[k] = nth_page(db, "orders", "leaf", k);
+    struct conn *raw;
+    struct dax_options options = dax_options_default();
+    char path[400];
+    snprintf(path, sizeof path, "%s/t.db", unit_dir);
+    unit_ok(conn_open(path, &options, &raw, &err));
+
+    add(raw, MEDIA_BASE, leaves[0], MEDIA_POISON, "");
+    sqlite3 *second = dax_open("t");
+    ck_assert_uint_eq(call_count, 1); /* open */
+
+    add(raw, MEDIA_BASE, leaves[1], MEDIA_POISON, "");
+    EXPECT(second, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_eq(call_count, 2); /* end of a read */
+
+    add(raw, MEDIA_BASE, leaves[2], MEDIA_POISON, "");
+    dax_close(second);
+    ck_assert_uint_eq(call_count, 3); /* close */
+
+    run(db, "BEGIN; SELECT a FROM small");
+    add(raw, MEDIA_BASE, leaves[3], MEDIA_POISON, "");
+    ck_assert_int_eq(sqlite3_exec(db, "SELECT dax_checkpoint('passive')", NULL, NULL, NULL),
+                     SQLITE_OK);
+    ck_assert_uint_eq(call_count, 4); /* checkpoint */
+    run(db, "COMMIT");
+
+    run(db, "PRAGMA locking_mode=EXCLUSIVE; BEGIN IMMEDIATE; INSERT INTO small VALUES(7)");
+    add(raw, MEDIA_BASE, leaves[4], MEDIA_POISON, "");
+    ck_assert_uint_eq(call_count, 4);
+    run(db, "COMMIT");                /* keeps its locks */
+    ck_assert_uint_eq(call_count, 5); /* commit */
+    ck_assert_uint_eq(media_lines, 5);
+    dax_close(db);
+    unit_ok(conn_close(raw, &err));
+}
+END_TEST
+
+static void *scan_orders(void *arg)
+{
+    for (int i = 0; i < 20; i++) {
+        sqlite3_exec(arg, "SELECT sum(length(b)) FROM orders NOT INDEXED", NULL, NULL, NULL);
+        sqlite3_exec(arg, "SELECT sum(a) FROM small", NULL, NULL, NULL);
+    }
+    return NULL;
+}
+
+START_TEST(an_entry_is_named_and_reported_once_whatever_many_threads_do)
+{
+    sqlite3 *db = orders_database("t", 0);
+    enum {
+        COUNT = 30
+    };
+    uint64_t leaves[COUNT];
+    for (unsigned k = 0; k < COUNT; k++)
+        leaves[k] = nth_page(db, "orders", "leaf", k);
+    dax_close(db);
+    db = dax_open("t");
+    pthread_t threads[4];
+    sqlite3 *dbs[4];
+    for (int i = 0; i < 4; i++)
+        dbs[i] = dax_open("t");
+    for (unsigned k = 0; k < COUNT; k++)
+        add_to(db, leaves[k]);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, scan_orders, dbs[i]), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(call_count, COUNT);
+    ck_assert_uint_eq(media_lines, COUNT);
+    for (unsigned k = 0; k < COUNT; k++) {
+        unsigned times = 0;
+        for (unsigned i = 0; i < COUNT; i++)
+            times += calls[i].page == leaves[k];
+        ck_assert_uint_eq(times, 1);
+    }
+    for (int i = 0; i < 4; i++)
+        dax_close(dbs[i]);
+    dax_close(db);
+}
+END_TEST
+
+/* --- when naming is difficult ------------------------------------------------------------------------ */
+
+START_TEST(bad_pages_that_the_walk_meets_are_named_by_the_same_call)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t leaf = find_page(db, "orders", "leaf"),
+             interior = find_page(db, "orders_b", "interior");
+    dax_close(db);
+    db = dax_open("t");
+    walk_fault.armed = true;
+    walk_fault.first = interior;
+    walk_fault.count = 3;
+    add_to(db, leaf);
+    map_fault.calls = 0;
+    EXPECT(db, "SELECT sum(a) FROM small", "42");
+    walk_fault.armed = false;
+    ck_assert_uint_eq(map_fault.calls, 1);
+    ck_assert_uint_ge(call_count, 2);
+    ck_assert_uint_le(call_count, 4);
+    EXPECT(db, "SELECT count(*) FROM dax_errors WHERE role IS NULL", "0");
+    ck_assert_str_eq(
+        ask(db, "SELECT object, role, kind FROM dax_errors WHERE page = %lld", (long long)interior),
+        "orders_b|interior|io");
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(without_memory_an_error_waits_for_its_name)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t leaf = find_page(db, "orders", "leaf");
+    map_fault.refusals = 3;
+    map_fault.code = SQLITE_NOMEM;
+    map_fault.calls = 0;
+    add_to(db, leaf);
+    EXPECT(db, "SELECT sum(length(b)) FROM orders NOT INDEXED", "ERROR: disk I/O error");
+    EXPECT(db, "SELECT page IS NOT NULL, type, object, role, status FROM dax_errors",
+           "1|NULL|NULL|NULL|quarantined");
+    ck_assert_uint_eq(call_count, 0);
+    ck_assert_uint_eq(media_lines, 0);
+    ck_assert_ptr_nonnull(strstr(log_text, "page")); /* but the failure was logged */
+    /* Statements that do not need the page do not try each time. */
+    map_fault.refusals = 1000000;
+    map_fault.calls = 0;
+    for (int i = 0; i < 300; i++)
+        EXPECT(db, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_ge(map_fault.calls, 2);
+    ck_assert_uint_le(map_fault.calls, 10);
+    map_fault.refusals = 0;
+    for (int i = 0; i < 100; i++)
+        EXPECT(db, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_eq(call_count, 1);
+    EXPECT(db, "SELECT type, object, role FROM dax_errors", "table|orders|leaf");
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(an_error_is_reported_even_if_its_owner_cannot_be_found)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t leaf = find_page(db, "orders", "leaf");
+    map_fault.refusals = 1;
+    map_fault.code = SQLITE_CORRUPT;
+    add_to(db, leaf);
+    EXPECT(db, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_eq(call_count, 1);
+    EXPECT(db, "SELECT type, role, detail FROM dax_errors",
+           "NULL|unknown|owner unknown (the test refuses it)");
+    dax_close(db);
+}
+END_TEST
+
+static bool is_utf8(const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s;) {
+        unsigned n = *s < 0x80 ? 1 : *s >= 0xf0 ? 4 : *s >= 0xe0 ? 3 : *s >= 0xc2 ? 2 : 0;
+        if (n == 0)
+            return false;
+        for (unsigned k = 1; k < n; k++)
+            if ((s[k] & 0xc0) != 0x80)
+                return false;
+        s += n;
+    }
+    return true;
+}
+
+START_TEST(long_names_are_cut_between_characters_and_lines_keep_what_matters)
+{
+    /* Names of 1 + 3 * n bytes and so on: every way to be cut. */
+    static const char *const letters[] = {"\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    char name[260] = "", sql[400];
+    for (int i = 0; i < _i % 4; i++)
+        strcat(name, "x");
+    while (strlen(name) < 240)
+        strcat(name, letters[_i / 4]);
+    sqlite3 *db = dax_open("t");
+    snprintf(sql, sizeof sql, "PRAGMA page_size=4096; CREATE TABLE \"%s\"(a)", name);
+    run(db, sql);
+    add_to(db, 1);
+    EXPECT(db, "SELECT type, role FROM dax_errors", "table|root");
+    const char *object = ask(db, "SELECT object FROM dax_errors");
+    ck_assert_uint_lt(strlen(object), 128);
+    ck_assert_uint_ge(strlen(object), 124);
+    ck_assert(is_utf8(object));
+    ck_assert_int_eq(strncmp(name, object, strlen(object)), 0);
+    ck_assert(is_utf8(ask(db, "SELECT detail FROM dax_errors")));
+    ck_assert(is_utf8(log_text));
+    dax_close(db);
+}
+END_TEST
+
+START_TEST(a_long_path_leaves_room_for_the_table)
+{
+    char name[100] = "d";
+    for (int i = 0; i < _i; i++)
+        strcat(name, "d");
+    sqlite3 *db = dax_open(name);
+    run(db, "PRAGMA page_size=4096; CREATE TABLE orders(a)");
+    add_to(db, 1);
+    EXPECT(db, "SELECT count(*) FROM dax_errors", "1");
+    char *line = strstr(log_text, ": media error");
+    ck_assert_ptr_nonnull(line);
+    line[strcspn(line, "\n")] = '\0';
+    ck_assert_msg(strstr(line, "table \"orders\", root page 2"), "%s", line);
+    ck_assert_msg(strstr(line, "SELECT dax_repair(1)"), "%s", line);
+    dax_close(db);
+}
+END_TEST
+
+/* --- real faults -------------------------------------------------------------------------------------- */
+
+/* Another program cuts the file: SIGBUS in what was cut off, and nowhere else. */
+START_TEST(a_file_that_another_program_cuts_names_the_tables_that_were_hit)
+{
+    sqlite3 *db = dax_open("t");
+    run(db, "PRAGMA page_size=4096; CREATE TABLE a(x); INSERT INTO a VALUES(zeroblob(100000));"
+            "CREATE TABLE b(x); CREATE INDEX b_x ON b(x); INSERT INTO b VALUES(zeroblob(20000));"
+            "CREATE TABLE c(x); INSERT INTO c VALUES(7)");
+    uint64_t cut = find_page(db, "b", "root"), end = (uint64_t)number(db, "PRAGMA page_count");
+    dax_close(db);
+    db = dax_open_with("t", _i == 0 ? "" : _i == 1 ? "&dax_zero_copy=off" : "&dax_probe=off");
+    EXPECT(db, "SELECT length(x) FROM a", "100000");
+    ck_assert_int_eq(truncate(unit_path("t.db"), (off_t)(cut * DAX_PAGE_BYTES)), 0);
+    /* dax_probe=off would be fatal in SQLite's hands: copies are not. */
+    if (_i == 2)
+        run(db, "PRAGMA mmap_size=0");
+    ck_assert_str_eq(ask(db, "SELECT length(x) FROM b"), "ERROR: disk I/O error");
+    ck_assert_int_eq(sqlite3_extended_errcode(db), IOERR_DATA);
+    EXPECT(db, "SELECT length(x) FROM a", "100000");
+    ck_assert_uint_eq(call_count, 1);
+    ck_assert_str_eq(calls[0].kind, "truncated");
+    ck_assert_uint_eq(calls[0].page, cut);
+    ck_assert_uint_ge(calls[0].bytes, (end - cut) * DAX_PAGE_BYTES);
+    ck_assert_ptr_nonnull(strstr(calls[0].object, "b, b_x"));
+    ck_assert_str_eq(calls[0].type, "several");
+    ck_assert_ptr_nonnull(strstr(calls[0].detail, "truncated"));
+    ck_assert_ptr_nonnull(strstr(calls[0].detail, "; table \"b\", index \"b_x\" of table \"b\""));
+    char want[200];
+    snprintf(want, sizeof want, "media error (truncated) in pages %llu to %llu: table \"b\", index",
+             (unsigned long long)cut, (unsigned long long)(cut + calls[0].bytes / 4096 - 1));
+    ck_assert_msg(strstr(log_text, want), "%s", log_text);
+    sqlite3_close(db);
+}
+END_TEST
+
+/* In SQLite's hands, where nothing can be returned: the process ends and says why. */
+START_TEST(last_words_name_the_table)
+{
+    char said[4096] = "", want[200];
+    sqlite3 *db = dax_open("t");
+    run(db, "PRAGMA page_size=4096; CREATE TABLE a(x); INSERT INTO a VALUES(zeroblob(100000));"
+            "CREATE TABLE b(x); INSERT INTO b VALUES(zeroblob(3000)), (zeroblob(3000))");
+    uint64_t page = find_page(db, "b", "leaf");
+    dax_close(db);
+    int pipes[2];
+    ck_assert_int_eq(pipe(pipes), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(pipes[1], STDERR_FILENO);
+        db = dax_open_with("t", "&dax_probe=off");
+        if (_i == 1)
+            EXPECT(db, "SELECT count(dax_owner(0))", "1");
+        EXPECT(db, "SELECT length(x) FROM a", "100000");
+        if (truncate(unit_path("t.db"), (off_t)(page * DAX_PAGE_BYTES)) == 0)
+            (void)ask(db, "SELECT sum(length(x)) FROM b");
+        _exit(3);
+    }
+    close(pipes[1]);
+    ck_assert_int_eq(unit_wait(pid), 128 + SIGBUS);
+    for (size_t used = 0, n; used < sizeof said - 1; used += n) {
+        n = (size_t)read(pipes[0], said + used, sizeof said - 1 - used);
+        if (n == 0 || n > sizeof said)
+            break;
+    }
+    close(pipes[0]);
+    snprintf(want, sizeof want, "/t.db: page %llu of the database%s cannot be read",
+             (unsigned long long)page, _i == 1 ? " (table \"b\", leaf)" : "");
+    ck_assert_msg(strstr(said, want), "\"%s\" does not say \"%s\"", said, want);
+}
+END_TEST
+
+START_TEST(last_words_fit_and_are_of_the_right_database)
+{
+    char text[300];
+    sqlite3 *db = orders_database("t", 0), *other = orders_database("u", 2);
+    uint64_t page = nth_page(db, "orders_b", "leaf", 40), data = find_page(db, "docs_data", "leaf");
+    size_t n = owner_last_words(unit_path("t.db"), page, text, sizeof text);
+    ck_assert_uint_lt(n, sizeof text);
+    text[n] = '\0';
+    ck_assert_str_eq(text, " (index \"orders_b\", leaf)");
+    n = owner_last_words(unit_path("t.db"), data, text, sizeof text);
+    text[n] = '\0';
+    ck_assert_str_eq(text, " (virtual table \"docs\", leaf)");
+    n = owner_last_words(unit_path("u.db"), find_page(other, NULL, "pointer map"), text,
+                         sizeof text);
+    text[n] = '\0';
+    ck_assert_str_eq(text, " (pointer map)");
+    ck_assert_uint_eq(owner_last_words(unit_path("none.db"), page, text, sizeof text), 0);
+    ck_assert_uint_eq(owner_last_words(unit_path("t.db"), 1u << 30, text, sizeof text), 0);
+    memset(text, '#', sizeof text);
+    ck_assert_uint_eq(owner_last_words(unit_path("t.db"), page, text, 9), 9);
+    ck_assert_int_eq(strncmp(text, " (index \"#", 10), 0);
+    dax_close(other);
+    dax_close(db);
+}
+END_TEST
+
+/* --- the callback ----------------------------------------------------------------------------------- */
+
+static struct {
+    sqlite3 *db; /* another connection */
+    uint64_t pages[21];
+    unsigned next, last;
+    unsigned depth, deepest, count;
+    bool remove;
+} nest;
+
+static void on_error_more(void *arg, const struct daxlite_media_error *e)
+{
+    (void)arg, (void)e;
+    nest.count++;
+    if (++nest.depth > nest.deepest)
+        nest.deepest = nest.depth;
+    if (nest.next < nest.last) {
+        add_to(nest.db, nest.pages[nest.next++]);
+        /* (ask() is at work further up) */
+        run(nest.db, "SELECT sum(a) FROM small");
+        const char *sql = "SELECT sum(length(b)) FROM orders NOT INDEXED";
+        ck_assert_int_eq(sqlite3_exec(nest.db, sql, NULL, NULL, NULL), SQLITE_IOERR);
+    }
+    if (nest.remove)
+        daxlite_media_callback(NULL, NULL);
+    nest.depth--;
+}
+
+START_TEST(what_the_callback_meets_is_delivered_after_it)
+{
+    sqlite3 *db = orders_database("t", 0);
+    nest.db = orders_database("u", 0);
+    for (unsigned k = 0; k < 21; k++)
+        nest.pages[k] = nth_page(nest.db, "orders", "leaf", k);
+    nest.last = 20;
+    uint64_t leaf = find_page(db, "orders", "leaf"), second = nth_page(db, "orders", "leaf", 1);
+    daxlite_media_callback(on_error_more, NULL);
+    add_to(db, leaf);
+    EXPECT(db, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_eq(nest.count, 21);
+    ck_assert_uint_eq(nest.deepest, 1);
+    /* Taken away from within, while more is waiting. */
+    nest.last = 21;
+    nest.remove = true;
+    add_to(db, second);
+    EXPECT(db, "SELECT sum(a) FROM small", "42");
+    ck_assert_uint_eq(nest.count, 22);
+    EXPECT(nest.db, "SELECT count(*) FROM dax_errors WHERE object = 'orders'", "21");
+    dax_close(nest.db);
+    dax_close(db);
+}
+END_TEST
+
+static struct {
+    sem_t entered, go_on;
+    _Atomic bool over, removed;
+} slow;
+
+static void on_error_slow(void *arg, const struct daxlite_media_error *e)
+{
+    (void)arg, (void)e;
+    sem_post(&slow.entered);
+    sem_wait(&slow.go_on);
+    /* Time for a removal that does not wait to show itself. */
+    for (int i = 0; i < 50 && !atomic_load(&slow.removed); i++)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    atomic_store(&slow.over, true);
+}
+
+static void *meet_an_error(void *arg)
+{
+    EXPECT(arg, "SELECT sum(a) FROM small", "42");
+    return NULL;
+}
+
+static void *remove_callback(void *arg)
+{
+    daxlite_media_callback(NULL, NULL);
+    *(bool *)arg = atomic_load(&slow.over);
+    atomic_store(&slow.removed, true);
+    return NULL;
+}
+
+START_TEST(a_callback_that_was_taken_away_is_not_running)
+{
+    sqlite3 *db = orders_database("t", 0);
+    uint64_t leaf = find_page(db, "orders", "leaf");
+    pthread_t meets, removes;
+    bool was_over = false;
+    sem_init(&slow.entered, 0, 0);
+    sem_init(&slow.go_on, 0, 0);
+    daxlite_media_callback(on_error_slow, NULL);
+    add_to(db, leaf);
+    ck_assert_int_eq(pthread_create(&meets, NULL, meet_an_error, db), 0);
+    sem_wait(&slow.entered);
+    /* In a child the call of that thread is gone: nothing to wait for. */
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(60);
+        daxlite_media_callback(NULL, NULL);
+        daxlite_media_callback(on_error, NULL);
+        _exit(0);
+    }
+    ck_assert_int_eq(unit_wait(pid), 0);
+    ck_assert_int_eq(pthread_create(&removes, NULL, remove_callback, &was_over), 0);
+    sem_post(&slow.go_on);
+    pthread_join(removes, NULL);
+    pthread_join(meets, NULL);
+    ck_assert(was_over);
+    dax_close(db);
+}
+END_TEST
+
+/* --- the table and the status ---------------------------------------------------------------------- */
+
+START_TEST(the_table_has_its_documented_columns_and_takes_a_schema)
+{
+    sqlite3 *db = orders_database("t", 0);
+    EXPECT(db, "SELECT group_concat(name) FROM pragma_table_info('dax_errors')",
+           "id,time,page,bytes,part,kind,type,object,role,status,changed,detail");
+    EXPECT(db, "SELECT count(*) FROM dax_errors", "0");
+    add(vfs_conn_of(db, "main"), MEDIA_BASE, find_page(db, "small", "root"), MEDIA_DAMAGED, "seen");
+    EXPECT(db,
+           "SELECT time GLOB '20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]."
+           "[0-9][0-9][0-9]Z', changed = time,"
+           " abs(julianday(time) - julianday('now')) < 0.1 FROM dax_errors",
+           "1|1|1");
+    EXPECT(db,
+           "SELECT kind, object, detail LIKE 'seen; table \"small\", root page %' FROM dax_errors",
+           "damaged|small|1");
+    EXPECT(db, "SELECT count(*) FROM dax_errors WHERE status = 'quarantined' AND rowid = id", "1");
+    char sql[600];
+    snprintf(sql, sizeof sql, "ATTACH 'file:%s/other.db?vfs=dax' AS other; ATTACH ':memory:' AS m",
+             unit_dir);
+    run(db, sql);
+    run(db, "CREATE TABLE other.u(a)");
+    EXPECT(db, "SELECT count(*) FROM dax_errors('other')", "0");
+    add(vfs_conn_of(db, "other"), MEDIA_BASE, 1, MEDIA_IO, "");
+    EXPECT(db, "SELECT object, schema FROM dax_errors('other')", "u|other");
+    EXPECT(db, "SELECT object FROM dax_errors WHERE schema = 'main'", "small");
+    EXPECT(db,
+           "SELECT s.column1, object FROM (VALUES('main'), ('other')) s, dax_errors(s.column1)"
+           " ORDER BY 1",
+           "main|small other|u");
+    const char *text = ask(db, "SELECT * FROM dax_errors('m')");
+    ck_assert_msg(strstr(text, "ERROR: dax_errors: database \"m\" is not open through"), "%s",
+                  text);
+    text = ask(db, "SELECT * FROM dax_errors('nope')");
+    ck_assert_msg(strstr(text, "no such database: \"nope\""), "%s", text);
+    EXPECT(db,
+           "SELECT dax_status() -> '$.media' = json_object('errors_open', 1, 'errors_total', 1,"
+           " 'repaired', 0, 'cleared', 0, 'lost', 0, 'newest', 'damaged in page 3: ' || (SELECT "
+           "detail FROM dax_errors)),"
+           " dax_status('other') ->> '$.media.errors_open'",
+           "1|1");
+    dax_close(db);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("media names");
+    TCase *tc = tcase_create("media names");
+    tcase_set_timeout(tc, 300);
+    tcase_add_checked_fixture(tc, setup, NULL);
+    sqlite3_config(SQLITE_CONFIG_LOG, on_log, NULL);
+    tcase_add_loop_test(tc, the_bad_page_is_named_in_every_position, 0, POSITIONS);
+    tcase_add_loop_test(tc, an_interior_page_and_one_below_it_are_both_named, 0, 3);
+    tcase_add_test(tc, below_a_page_that_nobody_knows_the_owner_is_unknown_and_says_why);
+    tcase_add_loop_test(tc, every_page_of_a_mixed_database_is_named_as_dbstat_says, 0, 3);
+    tcase_add_test(tc, small_pages_share_an_error_and_a_large_page_has_one_owner);
+    tcase_add_test(tc, errors_of_log_and_sidecar_say_so);
+    tcase_add_loop_test(tc, the_statement_fails_is_logged_once_and_everything_else_goes_on, 0, 2);
+    tcase_add_test(tc, a_connection_that_copies_gets_the_same_error);
+    tcase_add_test(tc, errors_are_named_at_every_cheap_place);
+    tcase_add_test(tc, an_entry_is_named_and_reported_once_whatever_many_threads_do);
+    tcase_add_test(tc, bad_pages_that_the_walk_meets_are_named_by_the_same_call);
+    tcase_add_test(tc, without_memory_an_error_waits_for_its_name);
+    tcase_add_test(tc, an_error_is_reported_even_if_its_owner_cannot_be_found);
+    tcase_add_loop_test(tc, long_names_are_cut_between_characters_and_lines_keep_what_matters, 0,
+                        12);
+    tcase_add_loop_test(tc, a_long_path_leaves_room_for_the_table, 0, 60);
+    tcase_add_loop_test(tc, a_file_that_another_program_cuts_names_the_tables_that_were_hit, 0, 3);
+    tcase_add_loop_test(tc, last_words_name_the_table, 0, 2);
+    tcase_add_test(tc, last_words_fit_and_are_of_the_right_database);
+    tcase_add_test(tc, what_the_callback_meets_is_delivered_after_it);
+    tcase_add_test(tc, a_callback_that_was_taken_away_is_not_running);
+    tcase_add_test(tc, the_table_has_its_documented_columns_and_takes_a_schema);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}

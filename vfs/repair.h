@@ -1,0 +1,190 @@
+/* repair.h: what the files of dax_repair share while one repair runs.
+ *
+ * Words: an *entry* is one of the engine's media errors, 4096 bytes of the file; *pages* are SQLite's.
+ * A page is *bad* if an open entry has bytes of it. A *hole* is a bad page that names others which
+ * nobody else names.
+ */
+#ifndef DAX_REPAIR_H
+#define DAX_REPAIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/media.h"
+#include "vfs/interrupt.h"
+#include "vfs/owner_map.h"
+#include "vfs/sqlite.h"
+#include "vfs/walker.h"
+
+enum repair_done {
+    REPAIR_NOTHING,
+    REPAIR_REPAIRED,
+    REPAIR_CLEARED,
+    REPAIR_LOST
+};
+
+/* What goes, or went, with bad pages. */
+struct repair_loss {
+    uint32_t pages; /* that lose anything */
+    uint64_t rows;  /* about how many */
+    uint64_t rows_most;
+    bool has_from, has_to;
+    int64_t from, to; /* rowids, both inclusive */
+};
+
+struct repair_entry {
+    struct media_entry media;
+    uint64_t first; /* SQLite's pages in it */
+    uint32_t count;
+    bool asked;    /* the answer is about it */
+    bool chosen;   /* is closed by this repair */
+    bool lossless; /* so far as its own pages go */
+    enum repair_done done;
+    struct repair_loss loss;
+    char how[192]; /* what was done, or why nothing was */
+    uint8_t *data; /* owned: its 4096 new bytes, once chosen */
+};
+
+enum repair_means {
+    MEANS_NONE,    /* see why */
+    MEANS_REINDEX, /* empty it, let SQLite fill it */
+    MEANS_ROWS     /* of a table with rowids: keep the leaves, build what is above them */
+};
+
+/* A leaf that is kept. */
+struct repair_leaf {
+    uint32_t page;
+    int64_t min, max;
+};
+
+/* An object with bad pages. */
+struct repair_tree {
+    uint32_t root;
+    const struct walk_object *object; /* of the map */
+    enum repair_means means;
+    bool chosen;
+    bool loses;
+    bool reshape;         /* other leaves than before, or bad interior pages */
+    uint32_t open;        /* bad pages that are, or may be, interior, and whose children the map
+                          * does not know */
+    uint32_t vague;       /* of these, the ones that may be leaves */
+    uint32_t leaves_bad;  /* bad leaves */
+    uint32_t orphans_bad; /* bad pages without an owner that may be its leaves */
+    uint32_t needs;       /* page that has to be repaired first, 0: none */
+    bool adopts;          /* leaves without an owner are its own */
+    char why[192];
+    struct repair_leaf *leaves; /* owned */
+    uint32_t leaf_count, leaf_room;
+    uint32_t leaves_seen; /* that can be read ... */
+    uint64_t rows_seen;   /* ... and their rows */
+    uint64_t rows_lost;   /* of these: a piece of them is bad */
+};
+
+enum repair_fate {
+    FATE_OLD, /* as the map says */
+    FATE_FREE,
+    FATE_USED
+};
+
+/* Bad, without an entry. */
+#define REPAIR_BAD_ALONE UINT32_MAX
+
+/* What has the page as its parent: a page of a tree, a bad page of overflow. */
+#define BELOW_TREE 1u
+#define BELOW_BAD_OVERFLOW 2u
+
+struct repair {
+    /* asked for */
+    sqlite3 *user;
+    const char *schema;
+    bool all; /* no page was given */
+    uint64_t page;
+    bool allow_loss;
+    struct owner_cache *cache;
+    /* the connection that does it */
+    sqlite3 *db;
+    struct conn *c;
+    struct interrupt interrupt;
+    char **keys; /* owned, as its texts: names of tables WITHOUT ROWID; NULL at the end */
+    /* what is known, once the writer lock is held */
+    struct owner_map *owners;
+    const struct walk_map *map;   /* of owners; NULL: not looked at yet */
+    struct repair_entry *entries; /* owned */
+    uint32_t entry_count;
+    uint32_t *bad;  /* owned, of each page: 0, or its (first) entry's number + 1, or BAD_ALONE */
+    uint8_t *below; /* owned, of each page: BELOW_... */
+    struct repair_tree *trees; /* owned */
+    uint32_t tree_count;
+    uint32_t damaged;  /* a page that is, 0: none */
+    bool schema_bad;   /* sqlite_schema has bad pages */
+    bool map_complete; /* there is a pointer map and all of it can be read */
+    bool chain_left;   /* a bad page of overflow stays bad */
+    bool hole_left;    /* a hole remains: what nobody owns may hang below it */
+    uint32_t hole;
+    bool changes; /* something is to be committed */
+    /* the new state */
+    uint8_t *fate;        /* owned, of each page */
+    uint8_t *map_type;    /* owned, of each page: new entry of the pointer map, 0: the old one */
+    uint32_t *map_parent; /* owned */
+    uint8_t *buf;         /* owned: page_size bytes, for whoever needs it */
+    uint8_t *buf2;
+    struct dbformat_tree_page *tree; /* owned */
+    /* failure */
+    int code; /* SQLite's, SQLITE_OK: none */
+    struct dax_err err;
+};
+
+static inline uint32_t repair_page_size(const struct repair *r)
+{
+    return r->map->header.page_size;
+}
+
+/* --- repair.c --------------------------------------------------------------------------------- */
+
+/* Note a failure, the first one stays. Always false. */
+bool repair_fail(struct repair *r, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* --- repair_borrow.c -------------------------------------------------------------------------- */
+
+/* For sqlite3_collation_needed; arg is a struct repair. */
+void repair_borrow_collation(void *arg, sqlite3 *db, int encoding, const char *name);
+/* If r->db has just said that there is no such function: take it from the user's connection. False: it
+ * did not, or that failed. */
+bool repair_borrow_function(struct repair *r);
+
+/* --- repair_plan.c: what is bad, what it costs, what is done about it --------------------------- */
+
+/* c holds the writer lock and a snapshot. Fills everything up to `changes`. */
+void repair_plan(struct repair *r);
+struct repair_tree *repair_tree_of(const struct repair *r, uint32_t root);
+void repair_plan_free(struct repair *r);
+
+/* --- repair_pages.c: pages of the committed state, and new ones --------------------------------- */
+
+/* A page, or the beginning of one, as committed. False: unreadable, or r->code is set. */
+bool repair_load(struct repair *r, uint32_t page, void *buf, uint32_t len);
+/* The page's new content: page_size bytes. Bad bytes of it belong to chosen entries. */
+bool repair_put(struct repair *r, uint32_t page, const uint8_t *d);
+/* Are the bad bytes of the page, if any, in chosen entries? */
+bool repair_writable(const struct repair *r, uint32_t page);
+void repair_map_set(struct repair *r, uint32_t page, enum dbformat_map_type type, uint32_t parent);
+/* Write the new state: r->chosen trees, free list, pointer map, entries. */
+void repair_apply(struct repair *r);
+
+/* --- repair_table.c: tables with rowids --------------------------------------------------------- */
+
+/* Look at the table's leaves: which are kept, and what is lost. Sets t->why and MEANS_NONE where it
+ * cannot be repaired. */
+void repair_table_scan(struct repair *r, struct repair_tree *t);
+/* Write the table anew as far as it has to be. */
+void repair_table_apply(struct repair *r, struct repair_tree *t);
+/* What is lost with the bad page `page` of the tree: added to *loss. */
+void repair_table_loss(struct repair *r, const struct repair_tree *t, uint32_t page,
+                       struct repair_loss *loss);
+
+/* --- repair_answer.c ---------------------------------------------------------------------------- */
+
+void repair_answer(sqlite3_context *ctx, struct repair *r);
+
+#endif
