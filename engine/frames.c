@@ -31,9 +31,12 @@ uint32_t frames_take(struct region *r)
     }
     struct node *n = &r->nodes[node];
     n->next = n->prev = 0;
-    GUARDED_SET(n->storage, NODE_FRAME);
-    /* Before the frame is stored to: pairs with the loads around a copy of it (media.c). */
-    atomic_thread_fence(memory_order_release);
+    /* An exchange, so that the frame is not stored to before: pairs with the loads around a copy of it
+     * (media_signal.c). */
+    if (GUARDED_GET(n->storage) == NODE_COPY)
+        (void)atomic_exchange(&n->storage, NODE_FRAME);
+    else
+        GUARDED_SET(n->storage, NODE_FRAME);
     GUARDED_ADD(g->nodes_used, 1);
     return node;
 }

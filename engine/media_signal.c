@@ -32,7 +32,9 @@ static bool media_copy_of(struct store *s, uint64_t page, uint8_t *to)
     for (uint32_t node = 1; node < high; node++)
         if (frames_is_copy(r, node, page, w)) {
             memcpy(to, region_frame(r, node), DAX_PAGE_BYTES);
-            atomic_thread_fence(memory_order_acquire);
+            /* An exchange with itself: not before the copy is whole. Pairs with frames_take. */
+            if (atomic_fetch_add(&r->nodes[node].storage, 0) != NODE_COPY)
+                return false;
             return frames_is_copy(r, node, page, w) && pageword_load(r, page) == w;
         }
     return false;
