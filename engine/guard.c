@@ -385,6 +385,10 @@ bool guard_copy(void *to, const void *from, size_t len, struct guard_fault *faul
     return guard_call(guard_copy_piece, &p, fault);
 }
 
+/* Others may be storing there: what is loaded is not used. */
+#if GUARD_SAVES_MASK
+__attribute__((no_sanitize("thread")))
+#endif
 static void guard_probe_piece(void *arg)
 {
     const struct guard_piece *p = arg;

@@ -423,6 +423,10 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
         rc = sidecar_cursor_read(&s->sidecar, cursor_out, err);
     if (rc != DAX_OK)
         return rc;
+    if (cursor_out->txid == 0) /* the first state of a database is 1 */
+        return dax_err_set(err, DAX_CORRUPT, 0,
+                           "the cursor of the log \"%s\" is damaged: restore it and %s from a backup",
+                           s->sidecar_path, s->base.path);
     if (cursor_out->nonce != s->mark.nonce)
         return dax_err_set(err, DAX_CANT_OPEN, 0,
                            "%s belongs to another database than %s (or to another life of it): put "
