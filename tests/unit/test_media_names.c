@@ -30,9 +30,9 @@ static _Thread_local struct dax_err err;
 /* --- between the VFS and what it calls (--wrap) --------------------------------------------------- */
 
 static struct {
-    int refusals; /* so many calls fail */
-    int code;
-    unsigned calls;
+    _Atomic int refusals; /* so many calls fail */
+    _Atomic int code;
+    _Atomic unsigned calls;
 } map_fault;
 
 int __real_owner_map_get(struct owner_cache *cache, struct conn *c, sqlite3 *db,

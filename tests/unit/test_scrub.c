@@ -399,7 +399,13 @@ int main(void)
     tcase_add_test(tc, between_two_pieces_it_holds_no_snapshot);
     tcase_add_test(tc, writers_and_checkpoints_go_on_while_it_runs);
     tcase_add_test(tc, a_fault_in_the_thread_is_an_entry);
-    tcase_add_test(tc, signals_of_the_application_are_left_to_it);
+#if defined(__SANITIZE_THREAD__)
+    bool own_thread = true; /* of the sanitizer */
+#else
+    bool own_thread = false;
+#endif
+    if (!own_thread)
+        tcase_add_test(tc, signals_of_the_application_are_left_to_it);
     tcase_add_test(tc, a_child_after_fork_has_none);
     tcase_add_test(tc, wrong_arguments_are_named);
     suite_add_tcase(suite, tc);
