@@ -107,6 +107,20 @@ static int open_w(void)
     return rc;
 }
 
+/* As open_w; a connection that was refused is no use to the run, and is a leak when the next one is
+ * made. */
+static int open_w_or_close(const char *when)
+{
+    int rc = open_w();
+    run.opened = rc == SQLITE_OK;
+    CHECK(run.opened || (run.bad && is_refusal(rc)), "%s: %d %s", when, rc, sqlite3_errmsg(run.w));
+    if (!run.opened) {
+        CHECK(sqlite3_close(run.w) == SQLITE_OK, "close of what was not opened");
+        run.w = NULL;
+    }
+    return rc;
+}
+
 /* --- the operation ---------------------------------------------------------------------------------------- */
 
 static bool needs_target(enum matrix_op op)
@@ -250,7 +264,7 @@ static int op_close(void)
     go_bad();
     CHECK(sqlite3_close(run.w) == SQLITE_OK, "close");
     run.w = NULL;
-    return open_w();
+    return open_w_or_close("open after close");
 }
 
 static int do_op(char **why)
@@ -402,13 +416,9 @@ static void run_open(void)
     char *why;
     if (!run.r->good && (run.r->time == TIME_BEFORE_OPEN || run.r->op == OP_RECOVER || run.r->next))
         go_bad();
-    int rc = open_w();
-    run.opened = rc == SQLITE_OK;
-    CHECK(run.opened || (run.bad && is_refusal(rc)), "open: %d %s", rc, sqlite3_errmsg(run.w));
+    open_w_or_close("open");
     if (!run.opened) {
         printf("result: open refused\n");
-        sqlite3_close(run.w);
-        run.w = NULL;
         return;
     }
     if (has_own_moment(run.r->op) || run.r->next)
@@ -444,9 +454,7 @@ int matrix_run(const struct matrix_run *r)
               run.w ? sqlite3_errmsg(run.w) : "");
         printf("result: %s\n", rc == SQLITE_OK ? "data" : "error");
         check_must_fail(rc);
-        if (!run.w || (r->op == OP_CLOSE && rc != SQLITE_OK)) {
-            run.opened = false;
-        } else {
+        if (run.opened) {
             check_errors(run.r, run.w, (rc & 0xff) == SQLITE_IOERR);
             check_bystander();
             finish_cursor();
