@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/seed.h"
 
 #define LOG_BYTES 65536
 
@@ -217,11 +218,7 @@ static void start(const char *name)
 
 void test_start(const char *name)
 {
-    const char *seed = getenv("DAX_TEST_SEED");
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    test.seed = seed ? strtoull(seed, NULL, 10)
-                     : (uint64_t)ts.tv_sec * 1000003u + (uint64_t)ts.tv_nsec + (uint64_t)getpid();
+    test.seed = test_seed_given();
     const char *parent = getenv("DAX_TEST_DIR") ? getenv("DAX_TEST_DIR") : "/dev/shm";
     test.name = name;
     char unique[7] = {0};

@@ -1,7 +1,7 @@
 /* harness.h: what every system test needs: seed, directory, extension, connections, verdicts.
  *
  * Environment:
- *   DAX_TEST_SEED       seed of the run (decimal); without it, from the clock. Always printed.
+ *   DAX_TEST_SEED       seed of the run (decimal); without it, always the same one. Always printed.
  *   DAX_TEST_DIR        where the test makes its own directory; default /dev/shm.
  *   DAX_TEST_EXTENSION  the extension, path without ".so".
  *   DAX_TEST_VFS        "dax" (default), or "unix": run the same test on stock SQLite in WAL mode,

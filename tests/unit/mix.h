@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/seed.h"
+
 #define MIX_TABLES 9u
 
 enum mix_kind {
@@ -55,11 +57,10 @@ static inline unsigned mix_below(struct mix *m, unsigned n)
     return (unsigned)((mix_next(m) >> 32) * n >> 32);
 }
 
-/* From DAX_TEST_SEED, or the clock; printed. */
+/* Of tests/seed.h; printed. */
 static inline uint64_t mix_seed(void)
 {
-    const char *text = getenv("DAX_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 10) : (uint64_t)time(NULL);
+    uint64_t seed = test_seed_given();
     printf("seed: DAX_TEST_SEED=%llu\n", (unsigned long long)seed);
     fflush(stdout);
     return seed;

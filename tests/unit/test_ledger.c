@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "engine/hash.h"
+#include "tests/seed.h"
 #include "tests/unit/unit.h"
 
 #define BYTES (8 * DAX_MIB)
@@ -544,8 +545,7 @@ START_TEST(test_a_process_killed_while_it_puts_leaves_whole_entries)
     };
     struct sidecar s;
     struct media_entry *list;
-    const char *env = getenv("DAX_TEST_SEED");
-    unsigned seed = (env ? (unsigned)strtoul(env, NULL, 10) : (unsigned)getpid()) + (unsigned)_i;
+    unsigned seed = (unsigned)test_seed_given() + (unsigned)_i;
     printf("seed %u\n", seed);
     struct told {
         _Atomic uint64_t state[IDS];

@@ -18,6 +18,8 @@
 
 #include <sched.h>
 
+#include "tests/seed.h"
+
 #define STORES 3u
 #define THREADS 6u
 #define ACCOUNTS 24u
@@ -408,8 +410,8 @@ static void check(struct worker *w, struct database *d)
 
 START_TEST(test_everything_at_once_keeps_every_sum)
 {
-    const char *seed_text = getenv("DAX_TEST_SEED"), *seconds_text = getenv("DAX_TEST_SECONDS");
-    uint64_t seed = seed_text && *seed_text ? strtoull(seed_text, NULL, 10) : (uint64_t)time(NULL);
+    const char *seconds_text = getenv("DAX_TEST_SECONDS");
+    uint64_t seed = test_seed_given();
     unsigned seconds = seconds_text && *seconds_text ? (unsigned)atoi(seconds_text) : SECONDS;
     struct worker w[THREADS];
     printf("DAX_TEST_SEED=%llu\n", (unsigned long long)seed);

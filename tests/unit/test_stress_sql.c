@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "include/daxlite.h"
+#include "tests/seed.h"
 #include "tests/unit/unit.h"
 #include "vfs/vfs.h"
 
@@ -263,8 +264,8 @@ static void create(struct worker *w, unsigned number)
 
 START_TEST(test_every_snapshot_of_every_connection_adds_up)
 {
-    const char *seed_text = getenv("DAX_TEST_SEED"), *seconds_text = getenv("DAX_TEST_SECONDS");
-    uint64_t seed = seed_text && *seed_text ? strtoull(seed_text, NULL, 10) : (uint64_t)time(NULL);
+    const char *seconds_text = getenv("DAX_TEST_SECONDS");
+    uint64_t seed = test_seed_given();
     unsigned seconds = seconds_text && *seconds_text ? (unsigned)atoi(seconds_text) : SECONDS;
     struct worker w[THREADS];
     printf("DAX_TEST_SEED=%llu\n", (unsigned long long)seed);
