@@ -2,6 +2,7 @@
 #ifndef DAX_LINES_H
 #define DAX_LINES_H
 
+#include <stdint.h>
 #include <string.h>
 
 #include "engine/guard.h"
@@ -9,19 +10,14 @@
 #include "engine/persist.h"
 
 /* Bitmap of the lines in which two pages differ. */
-static inline uint64_t lines_diff(const uint8_t *a, const uint8_t *b)
-{
-    uint64_t bitmap = 0;
-    for (unsigned i = 0; i < DAX_PAGE_LINES; i++) {
-        uint64_t x[8], y[8], differ = 0;
-        memcpy(x, a + i * DAX_LINE_BYTES, sizeof x);
-        memcpy(y, b + i * DAX_LINE_BYTES, sizeof y);
-        for (unsigned k = 0; k < 8; k++)
-            differ |= x[k] ^ y[k];
-        bitmap |= (uint64_t)(differ != 0) << i;
-    }
-    return bitmap;
-}
+uint64_t lines_diff(const uint8_t *a, const uint8_t *b);
+
+/* The same, and the page a is copied to the plain memory at `to`, both in one pass. `to` overlaps
+ * neither. */
+uint64_t lines_copy_diff(uint8_t *to, const uint8_t *a, const uint8_t *b);
+
+/* For tests: both do without the processor's vector instructions. Set before threads begin. */
+extern bool lines_without_vectors;
 
 /* Store the named lines of page `from` to the same places of page `to`, neighbours together. */
 static inline void lines_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap)
@@ -56,6 +52,8 @@ static inline void lines_unpack_plain(uint8_t *to, const uint8_t *packed, uint64
  * store the lines in which `to` differs from the page `from`. */
 DAX_CHECKED bool lines_try_diff(const uint8_t *a, const uint8_t *b, uint64_t *bitmap_out,
                                 struct guard_fault *fault);
+DAX_CHECKED bool lines_try_copy_diff(uint8_t *to, const uint8_t *a, const uint8_t *b,
+                                     uint64_t *bitmap_out, struct guard_fault *fault);
 DAX_CHECKED bool lines_try_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap,
                                  struct guard_fault *fault);
 DAX_CHECKED bool lines_try_update(struct persist *p, uint8_t *to, const uint8_t *from,

@@ -63,10 +63,15 @@ static inline uint8_t *pin_take_base(struct store *s, struct slot *own, unsigned
     if (pageword_state(w) != PAGE_MAPPED || pageword_node(w) || w & PAGEWORD_POISONED ||
         (probe && !(w & PAGEWORD_PROBED)))
         return NULL;
+    uint8_t *at = base_at(&s->base, page << DAX_PAGE_SHIFT);
+    /* SQLite begins with the page's header and the cell pointers behind it: they come while the pin is
+     * stored. */
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + DAX_LINE_BYTES);
     /* Pairs with scan_take, and the load with pageword_set. */
     atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_seq_cst);
     if (pageword_load(&s->region, page) == w)
-        return base_at(&s->base, page << DAX_PAGE_SHIFT);
+        return at;
     pin_drop(s, (uint32_t)(own - s->region.slots), entry);
     GUARDED_ADD(own->read_retries, 1);
     return NULL;

@@ -237,17 +237,57 @@ static dax_rc txn_store_scratch(struct store *s, uint64_t scratch, size_t at, co
     return media_fault(s, scratch, &fault, err);
 }
 
-static dax_rc txn_store(struct store *s, const struct txn_page *p, size_t at, const void *buf,
-                        size_t len, struct dax_err *err)
+/* The lines of page 0 that the mark touches; it is put in after the others have been compared. */
+#define TXN_MARK_LINES 2u
+#define TXN_MARK_BYTES (TXN_MARK_LINES * DAX_LINE_BYTES)
+static_assert(TXN_MARK_BYTES >= DAX_HEADER_BYTES, "the header is within them");
+
+static bool txn_mark_compared(struct store *s, struct txn_page *p, uint8_t *to,
+                              const uint8_t *previous)
+{
+    uint8_t before[TXN_MARK_BYTES];
+    struct guard_fault fault;
+    mark_put(to, &s->mark);
+    if (!guard_copy(before, previous, sizeof before, &fault))
+        return false;
+    for (unsigned i = 0; i < TXN_MARK_LINES; i++) {
+        size_t at = i * DAX_LINE_BYTES;
+        bool same = memcmp(to + at, before + at, DAX_LINE_BYTES) == 0;
+        p->bitmap = (p->bitmap & ~(UINT64_C(1) << i)) | (uint64_t)!same << i;
+    }
+    return true;
+}
+
+/* A whole private page. It is compared with the committed one on the way, while the caller has it in
+ * the processor's cache, and mostly the committed one as well: SQLite has just read it. Where that
+ * cannot be read, txn_prepare finds out. */
+static void txn_store_whole(struct store *s, struct txn_page *p, const uint8_t *buf)
+{
+    uint8_t *to = txn_address(s, p);
+    const uint8_t *previous = p->page < s->txn.pages_kept ? txn_previous(s, p->page) : NULL;
+    struct guard_fault fault;
+    p->compared = previous && lines_try_copy_diff(to, buf, previous, &p->bitmap, &fault) &&
+                  (p->page != 0 || txn_mark_compared(s, p, to, previous));
+    if (!p->compared)
+        memcpy(to, buf, DAX_PAGE_BYTES);
+}
+
+static dax_rc txn_store(struct store *s, struct txn_page *p, size_t at, const void *buf, size_t len,
+                        struct dax_err *err)
 {
     if (p->scratch)
         return txn_store_scratch(s, p->scratch, at, buf, len, err);
+    if (len == DAX_PAGE_BYTES) {
+        txn_store_whole(s, p, buf);
+        return DAX_OK;
+    }
+    p->compared = false;
     memcpy(txn_address(s, p) + at, buf, len);
     return DAX_OK;
 }
 
 /* A new entry's content, until it is written over. */
-static dax_rc txn_fill(struct store *s, const struct txn_page *p, struct dax_err *err)
+static dax_rc txn_fill(struct store *s, struct txn_page *p, struct dax_err *err)
 {
     uint8_t buf[DAX_PAGE_BYTES];
     if (!p->scratch)
@@ -465,7 +505,7 @@ static dax_rc txn_fill_holes(struct store *s, struct dax_err *err)
 }
 
 /* Every version of page 0 carries the mark, whatever SQLite has written there. */
-static dax_rc txn_put_mark(struct store *s, const struct txn_page *p, struct dax_err *err)
+static dax_rc txn_put_mark(struct store *s, struct txn_page *p, struct dax_err *err)
 {
     uint8_t header[DAX_HEADER_BYTES];
     dax_rc rc = txn_read(s, header, sizeof header, 0, 0, err);
@@ -481,6 +521,8 @@ static uint64_t txn_changed_lines(struct store *s, const struct txn_page *p)
     uint64_t bitmap = UINT64_MAX;
     struct guard_fault fault;
     const uint8_t *previous = txn_previous(s, p->page);
+    if (previous && p->compared)
+        return p->bitmap;
     if (previous && !lines_try_diff(previous, txn_address(s, p), &bitmap, &fault))
         (void)media_fault(s, p->page, &fault, NULL);
     return bitmap;
@@ -495,7 +537,7 @@ static dax_rc txn_diff(struct store *s, struct dax_err *err)
         struct txn_page *p = &t->pages[i];
         if (p->dropped)
             continue;
-        if (p->page == 0) {
+        if (p->page == 0 && !p->compared) {
             dax_rc rc = txn_put_mark(s, p, err);
             if (rc != DAX_OK)
                 return rc;

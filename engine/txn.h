@@ -24,7 +24,8 @@ struct txn_page {
     uint32_t page;
     uint32_t node;     /* private: its frame; scratch: the version node it will be */
     uint64_t scratch;  /* file page, 0: private */
-    uint64_t bitmap;   /* changed lines, from txn_prepare; private only */
+    uint64_t bitmap;   /* changed lines, from txn_prepare or before (compared); private only */
+    bool compared;     /* bitmap is right as the page stands */
     bool dropped;      /* truncated away within the transaction */
     bool applied;      /* commit's own note */
 };

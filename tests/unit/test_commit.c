@@ -114,6 +114,54 @@ START_TEST(test_a_small_change_is_a_small_record)
 }
 END_TEST
 
+/* Whole pages are compared as they are written, parts of pages at the commit, and the last word counts. */
+START_TEST(test_what_is_logged_is_what_differs_however_often_it_was_written)
+{
+    static const struct {
+        uint64_t page;
+        const char *writes; /* W: whole, one line changed, w: whole as committed; p: another line, x: both back */
+        unsigned lines;
+    } cases[] = {{3, "W", 1},  {3, "w", 0},   {3, "WW", 1}, {3, "Ww", 0},  {3, "Wp", 2},
+                 {3, "pW", 1}, {3, "Wpx", 0}, {3, "Wx", 0}, {3, "wp", 1},  {3, "Wxp", 1},
+                 {0, "W", 1},  {0, "w", 0},   {0, "Ww", 0}, {0, "Wp", 2},  {0, "wp", 1},
+                 {0, "Wpx", 0}};
+    commit_open();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint64_t page = cases[i].page, at = page * DB_PAGE;
+        uint8_t committed[DAX_PAGE_BYTES], whole[DAX_PAGE_BYTES];
+        struct store_status a = db_status(writer);
+        db_begin(writer);
+        unit_ok(conn_read(writer, committed, sizeof committed, at, &err));
+        for (const char *w = cases[i].writes; *w; w++) {
+            memcpy(whole, committed, sizeof whole);
+            whole[9 * DAX_LINE_BYTES + 5] ^= *w == 'W';
+            whole[40 * DAX_LINE_BYTES + 63] ^= *w == 'p';
+            if (*w == 'p') {
+                unit_ok(conn_write(writer, whole + 40 * DAX_LINE_BYTES, 64, at + 40 * DAX_LINE_BYTES,
+                                   &err));
+            } else if (*w == 'x') {
+                unit_ok(conn_write(writer, whole + 64, 45 * 64, at + 64, &err));
+            } else {
+                unit_ok(conn_write(writer, whole, sizeof whole, at, &err));
+            }
+        }
+        unit_ok(conn_read(writer, whole, sizeof whole, at, &err));
+        db_commit(writer);
+        struct store_status b = db_status(writer);
+        ck_assert_msg(b.lines_logged - a.lines_logged == cases[i].lines, "page %u, %s: %u lines",
+                      (unsigned)page, cases[i].writes, (unsigned)(b.lines_logged - a.lines_logged));
+        unit_ok(conn_begin_read(writer, &err));
+        unit_ok(conn_read(writer, committed, sizeof committed, at, &err));
+        conn_end_read(writer);
+        ck_assert_mem_eq(committed, whole, sizeof whole);
+    }
+    db_close(writer);
+    writer = db_open(path);
+    ck_assert_uint_eq(db_status(writer).recovered_records, 0);
+    db_close(writer);
+}
+END_TEST
+
 START_TEST(test_nothing_changed_is_nothing_committed)
 {
     commit_open();
@@ -582,6 +630,7 @@ int main(void)
     tcase_add_test(tc, test_pages_are_applied_alone_and_pushed_under_a_reader);
     tcase_add_test(tc, test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain);
     tcase_add_test(tc, test_a_small_change_is_a_small_record);
+    tcase_add_test(tc, test_what_is_logged_is_what_differs_however_often_it_was_written);
     tcase_add_test(tc, test_nothing_changed_is_nothing_committed);
     tcase_add_test(tc, test_transactions_follow_each_other_under_one_lock);
     tcase_add_test(tc, test_calls_out_of_order_are_refused_and_change_nothing);
