@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
-#include "engine/media.h"
+#include "engine/media_state.h"
 #include "tests/media/bad_pages.h"
 #include "tests/media/poison.h"
 #include "tests/unit/db.h"
@@ -331,6 +331,113 @@ START_TEST(what_the_file_still_has_is_repaired_from_it)
 }
 END_TEST
 
+/* Somebody had the page before it was found bad, and still reads there: through the punched hole it would
+ * see zeros. */
+static bool punched;
+static uint8_t *watched;
+
+static void punch_seen(const char *call, uint64_t page)
+{
+    static const uint8_t zeros[DAX_PAGE_BYTES];
+    punched |= strcmp(call, "punch") == 0 && page == 7;
+    ck_assert(!watched || memcmp(watched, zeros, sizeof zeros) != 0);
+}
+
+START_TEST(a_repair_leaves_a_page_alone_that_a_reader_has_pinned)
+{
+    const char *path = unit_path("app.db");
+    bool stuck = _i & 1, version = _i & 2;
+    struct conn *c = made(path), *old = db_open(path);
+    enum media_status status;
+    struct page_info info;
+    punched = false;
+    db_ok(conn_begin_read(old, &err));
+    watched = db_pin(old, 7);
+    if (version) /* the newest one is in a frame */
+        db_write(c, 7, 8, 2);
+    bad_page_add(path, 7, BAD_READ | (stuck ? BAD_STUCK : 0));
+    db_ok(conn_media_add(c, MEDIA_BASE, 7, version ? MEDIA_DAMAGED : MEDIA_IO, "somebody says so", &err));
+    if (!version)
+        bad_page_add(path, 7, stuck ? BAD_STUCK : 0x100); /* on the list, and pread has it */
+    bad_pages_watch(punch_seen);
+    if (version) {
+        db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    } else {
+        unit_fails(conn_media_repair(c, MEDIA_BASE, 7, &status, &err), DAX_BUSY,
+                   "page 7 is pinned by process");
+    }
+    ck_assert_int_eq(status, MEDIA_QUARANTINED);
+    ck_assert(bad_page_is(path, 7) && !punched);
+    ck_assert_uint_eq(db_version(watched, 7), 1);
+    conn_page_info(c, 7, &info);
+    ck_assert(info.state == PAGE_MAPPED && info.poisoned);
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    ck_assert(!entry_of(c, 7).stale);
+    db_unpin(old, 7, watched);
+    watched = NULL;
+    conn_end_read(old);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(status, version ? MEDIA_CLEARED : MEDIA_REPAIRED); /* tidied at the end of the read */
+    ck_assert(!bad_page_is(path, 7) && punched == stuck);
+    ck_assert(!poisoned(c, 7));
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_REPAIRED);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, version ? 2 : 1);
+    conn_end_read(c);
+    db_close(old);
+    db_close(c);
+}
+END_TEST
+
+/* The block is given back, and the machine stops: what reads as zeros now is nobody's content. */
+static void copy_when_punched(const char *call, uint64_t page)
+{
+    if (strcmp(call, "punch") == 0 && page == 7)
+        db_copy(unit_path("app.db"), unit_path("copy.db"));
+}
+
+START_TEST(a_crash_between_two_blocks_of_a_page_leaves_it_stale)
+{
+    const char *path = unit_path("app.db"), *copy = unit_path("copy.db");
+    struct conn *c = made(path);
+    enum media_status status;
+    bool in_range = _i;
+    static struct media_entry all[8];
+    bad_page_add(path, 7, BAD_MAPPED | BAD_STUCK);
+    refuses(c, 7);
+    if (in_range) { /* as the kernel's list is entered */
+        db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+        ck_assert_int_eq(status, MEDIA_REPAIRED);
+        media_enter(c->store, MEDIA_BASE, 6, 3 * DAX_PAGE_BYTES, MEDIA_POISON, "a range");
+        bad_page_add(path, 7, BAD_MAPPED | BAD_STUCK);
+    }
+    bad_pages_watch(copy_when_punched);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(status, MEDIA_REPAIRED);
+    ck_assert_uint_eq(entry_of(c, 7).stale, 0);
+    if (in_range) {
+        refuses(c, 6);
+        refuses(c, 8);
+        ck_assert_uint_eq(conn_media_list(c, all, 8), 4);
+    }
+    db_close(c);
+    c = db_open(copy);
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    ck_assert(entry_of(c, 7).stale);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    ck_assert_int_eq(status, MEDIA_QUARANTINED);
+    refuses(c, 7);
+    db_write(c, 7, 8, 3); /* new content is welcome */
+    db_checkpoint(c, CHECKPOINT_FULL);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, 3);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
 START_TEST(an_entry_closes_with_the_commit_that_repairs_it_and_not_without)
 {
     const char *path = unit_path("app.db"), *copy = unit_path("copy.db");
@@ -608,6 +715,8 @@ int main(void)
     tcase_add_test(tc, a_bad_page_of_the_log_stops_no_commit);
     tcase_add_test(tc, a_bad_twin_is_written_anew);
     tcase_add_test(tc, what_the_file_still_has_is_repaired_from_it);
+    tcase_add_loop_test(tc, a_repair_leaves_a_page_alone_that_a_reader_has_pinned, 0, 4);
+    tcase_add_loop_test(tc, a_crash_between_two_blocks_of_a_page_leaves_it_stale, 0, 2);
     tcase_add_loop_test(tc, an_entry_closes_with_the_commit_that_repairs_it_and_not_without, 0, 4);
     tcase_add_loop_test(
         tc, pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_nobody, 0, 2);
