@@ -158,7 +158,7 @@ static bool media_read_file(struct store *s, uint64_t page, uint8_t *buf)
     return n == DAX_PAGE_BYTES;
 }
 
-/* Take base's page out of everybody's reach. *zapped_out: media_unzap gives it back. DAX_BUSY: a reader
+/* Take base's page out of everybody's reach. *zapped_out: it is to become MAPPED again. DAX_BUSY: a reader
  * has it, and it is as it was. */
 static dax_rc media_zap(struct store *s, uint64_t page, bool *zapped_out, struct dax_err *err)
 {

@@ -136,6 +136,33 @@ START_TEST(a_page_is_probed_once_before_it_is_handed_out)
 }
 END_TEST
 
+/* What the page was before it was cut off says nothing of the block that it gets when it comes back. */
+START_TEST(a_page_that_was_cut_off_and_comes_back_is_probed_again)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    struct page_info info;
+    void *at;
+    db_write(c, PAGES, 1100, 1);
+    db_ok(conn_begin_read(c, &err));
+    db_unpin(c, 1090, db_pin(c, 1090));
+    conn_page_info(c, 1090, &info);
+    ck_assert(info.probed);
+    conn_end_read(c);
+    db_shrink(c, PAGES);
+    db_checkpoint(c, CHECKPOINT_TRUNCATE);
+    db_write(c, PAGES, 1100, 2);
+    conn_page_info(c, 1090, &info);
+    ck_assert(info.state == PAGE_MAPPED && !info.probed);
+    bad_page_add(path, 1090, EVERY_WAY);
+    db_ok(conn_begin_read(c, &err));
+    unit_fails(conn_pin(c, 1090 * DB_PAGE, DAX_PAGE_BYTES, &at, &err), DAX_IO_MEDIA, "page 1090");
+    db_unpin(c, 1089, db_pin(c, 1089));
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
 START_TEST(without_the_probe_nothing_is_looked_at)
 {
     struct dax_options o = db_options();
@@ -390,6 +417,75 @@ START_TEST(a_repair_leaves_a_page_alone_that_a_reader_has_pinned)
 }
 END_TEST
 
+/* Another thread finds the page bad and has it repaired while the one that met it first still asks what is
+ * wrong. Flagged after that, a good page would be refused for ever. */
+static struct conn *meanwhile_reader, *meanwhile_writer;
+static enum meanwhile {
+    REPAIR_IT,
+    CHECKPOINT_IT
+} meanwhile_does;
+static dax_rc meanwhile_rc;
+
+static void meanwhile(const char *call, uint64_t page)
+{
+    uint8_t buf[DAX_PAGE_BYTES];
+    enum media_status status;
+    struct checkpoint_result result;
+    if (strcmp(call, "pread") != 0 || page != 7)
+        return;
+    if (meanwhile_does == CHECKPOINT_IT) {
+        db_ok(conn_checkpoint(meanwhile_writer, CHECKPOINT_PASSIVE, NULL, NULL, &result, &err));
+        meanwhile_rc = result.busy ? DAX_BUSY : DAX_OK;
+        return;
+    }
+    db_ok(conn_begin_read(meanwhile_reader, &err));
+    ck_assert_int_eq(conn_read(meanwhile_reader, buf, sizeof buf, 7 * DB_PAGE, &err), DAX_IO_MEDIA);
+    conn_end_read(meanwhile_reader);
+    meanwhile_rc = conn_media_repair(meanwhile_writer, MEDIA_BASE, 7, &status, &err);
+}
+
+START_TEST(whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path), *old = db_open(path);
+    uint8_t buf[DAX_PAGE_BYTES];
+    enum media_status status;
+    bool scrubs = _i > 0;
+    meanwhile_does = _i == 2 ? CHECKPOINT_IT : REPAIR_IT;
+    meanwhile_writer = db_open(path);
+    meanwhile_reader = db_open(path);
+    if (meanwhile_does == CHECKPOINT_IT) { /* its newest version is in a frame */
+        db_ok(conn_begin_read(old, &err));
+        db_write(c, 7, 8, 2);
+    }
+    db_ok(conn_begin_read(c, &err));
+    bad_page_add(path, 7, BAD_MAPPED); /* pread has it */
+    bad_pages_watch(meanwhile);
+    if (meanwhile_does == CHECKPOINT_IT) {
+        atomic_store(&old->store->region.slots[old->slot].snapshot, 0); /* and nobody has tidied */
+        old->reading = false;
+    }
+    unit_fails(scrubs ? conn_media_probe(c, 7, &err)
+                      : conn_read(c, buf, sizeof buf, 7 * DB_PAGE, &err),
+               DAX_IO_MEDIA, "page 7");
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(meanwhile_rc, DAX_BUSY);
+    ck_assert(bad_page_is(path, 7) && poisoned(c, 7));
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    conn_end_read(c);
+    conn_end_read(old);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    ck_assert(!bad_page_is(path, 7) && !poisoned(c, 7));
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, meanwhile_does == CHECKPOINT_IT ? 2 : 1);
+    conn_end_read(c);
+    db_close(meanwhile_reader);
+    db_close(meanwhile_writer);
+    db_close(old);
+    db_close(c);
+}
+END_TEST
+
 /* The block is given back, and the machine stops: what reads as zeros now is nobody's content. */
 static void copy_when_punched(const char *call, uint64_t page)
 {
@@ -636,6 +732,81 @@ START_TEST(a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows)
 }
 END_TEST
 
+/* The page is not pinned any more: somebody may be storing to it, and the copy would undo that. */
+START_TEST(a_page_that_was_given_back_is_not_put_in_order_under_the_pointer)
+{
+    const char *path = unit_path("app.db");
+    int out[2], status;
+    char text[4096] = "";
+    ck_assert_int_eq(pipe(out), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        struct conn *c = made(path);
+        db_write(c, 7, 8, 2); /* there is a copy */
+        db_ok(conn_begin_read(c, &err));
+        const volatile uint8_t *at = db_pin(c, 7);
+        db_unpin(c, 7, (void *)(uintptr_t)at);
+        bad_page_add(path, 7, EVERY_WAY);
+        dup2(out[1], 2);
+        (void)at[1000];
+        _exit(0);
+    }
+    close(out[1]);
+    ssize_t n = read(out[0], text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    close(out[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    ck_assert_msg(strstr(text, "page 7 of the database") && strstr(text, "given back"), "%s", text);
+}
+END_TEST
+
+/* One thread is in the handler while another one forks; the child has a database of its own. */
+static int forked_status = -1;
+
+static void fork_in_the_rescue(const char *call, uint64_t page)
+{
+    if (strcmp(call, "pwrite") != 0 || page != 7)
+        return;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        const char *path = unit_path("child.db");
+        uint8_t want[DAX_PAGE_BYTES];
+        alarm(20);
+        struct conn *c = made(path);
+        db_write(c, 8, 9, 2);
+        db_ok(conn_begin_read(c, &err));
+        uint8_t *at = db_pin(c, 8);
+        bad_page_add(path, 8, EVERY_WAY);
+        db_fill(want, 8, 2);
+        _exit(memcmp(at, want, sizeof want) != 0);
+    }
+    while (waitpid(child, &forked_status, 0) < 0)
+        ;
+}
+
+START_TEST(a_child_that_was_forked_during_a_repair_in_the_handler_has_its_own)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    uint8_t want[DAX_PAGE_BYTES];
+    db_write(c, 7, 8, 2);
+    db_ok(conn_begin_read(c, &err));
+    uint8_t *at = db_pin(c, 7);
+    bad_page_add(path, 7, EVERY_WAY);
+    db_fill(want, 7, 2);
+    bad_pages_watch(fork_in_the_rescue);
+    ck_assert_int_eq(memcmp(at, want, sizeof want), 0);
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(forked_status, 0); /* else: SIGALRM, it waits for ever */
+    db_unpin(c, 7, at);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
 /* --- threads -------------------------------------------------------------------------------------------- */
 
 static atomic_bool over;
@@ -706,6 +877,7 @@ int main(void)
     TCase *tc = db_case("media", 300);
     tcase_add_loop_test(tc, a_bad_page_is_an_error_of_its_own_readers, 0, 2);
     tcase_add_test(tc, a_page_is_probed_once_before_it_is_handed_out);
+    tcase_add_test(tc, a_page_that_was_cut_off_and_comes_back_is_probed_again);
     tcase_add_test(tc, without_the_probe_nothing_is_looked_at);
     tcase_add_loop_test(
         tc, a_commit_over_a_bad_page_keeps_it_in_its_frame_and_the_checkpoint_rewrites_it, 0, 4);
@@ -716,6 +888,7 @@ int main(void)
     tcase_add_test(tc, a_bad_twin_is_written_anew);
     tcase_add_test(tc, what_the_file_still_has_is_repaired_from_it);
     tcase_add_loop_test(tc, a_repair_leaves_a_page_alone_that_a_reader_has_pinned, 0, 4);
+    tcase_add_loop_test(tc, whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged, 0, 3);
     tcase_add_loop_test(tc, a_crash_between_two_blocks_of_a_page_leaves_it_stale, 0, 2);
     tcase_add_loop_test(tc, an_entry_closes_with_the_commit_that_repairs_it_and_not_without, 0, 4);
     tcase_add_loop_test(
@@ -724,6 +897,8 @@ int main(void)
         tc, recovery_rewrites_what_the_log_has_whole_and_says_what_was_lost_otherwise, 0, 4);
     tcase_add_test(tc, a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists);
     tcase_add_test(tc, a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows);
+    tcase_add_test(tc, a_page_that_was_given_back_is_not_put_in_order_under_the_pointer);
+    tcase_add_test(tc, a_child_that_was_forked_during_a_repair_in_the_handler_has_its_own);
     tcase_add_test(tc, many_readers_beside_a_writer_and_pages_that_come_and_go);
     return db_main(tc, "media");
 }
