@@ -14,7 +14,7 @@
 #include "engine/snapshot.h"
 #include "engine/writer.h"
 
-/* The slot's last pin is for reads that copy. */
+/* The slot's last pin is for reads that copy (and conn_media_probe). */
 #define CONN_COPY_PIN DAX_SLOT_PINS_SHARED
 
 static dax_rc conn_misuse(struct dax_err *err, const char *what)
@@ -248,12 +248,12 @@ static dax_rc conn_read_page(struct conn *c, uint8_t *to, uint64_t page, size_t 
     dax_rc rc = pin_take(s, c->slot, CONN_COPY_PIN, c->snapshot, page, 1, false, &from, err);
     if (rc != DAX_OK)
         return rc;
-    bool copied = conn_copy(s, to, from, page, at, len, &fault);
+    if (conn_copy(s, to, from, page, at, len, &fault))
+        GUARDED_ADD(s->region.slots[c->slot].reads_copied, 1);
+    else /* still pinned: else the page could be repaired before it is flagged, and stay flagged */
+        rc = media_fault(s, page, &fault, err);
     pin_drop(s, c->slot, CONN_COPY_PIN);
-    if (!copied)
-        return media_fault(s, page, &fault, err);
-    GUARDED_ADD(s->region.slots[c->slot].reads_copied, 1);
-    return DAX_OK;
+    return rc;
 }
 
 static dax_rc conn_read_range(struct conn *c, void *buf, size_t len, uint64_t offset, uint64_t size,

@@ -126,7 +126,9 @@ void frames_trim(struct region *r)
     while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + FRAMES_TRIM_BATCH) {
         for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
             batch[i] = GUARDED_GET(g->free);
-            GUARDED_SET(r->nodes[batch[i]].storage, NODE_FRAME); /* no copy any more */
+            /* No copy any more, before its memory goes: as in frames_take, and for the same reader. */
+            if (GUARDED_GET(r->nodes[batch[i]].storage) == NODE_COPY)
+                (void)atomic_exchange(&r->nodes[batch[i]].storage, NODE_FRAME);
             GUARDED_SET(g->free, r->nodes[batch[i]].next);
         }
         GUARDED_ADD(g->free_count, -(uint32_t)FRAMES_TRIM_BATCH);

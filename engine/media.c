@@ -306,6 +306,7 @@ dax_rc media_create(struct store *s, struct dax_err *err)
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->bad_lock, NULL);
     m->sidecar_fd = -1;
+    atomic_flag_clear_explicit(&m->rescuing, memory_order_relaxed); /* nobody knows m yet */
     media_open_list(s->base.fd, s->base.path, &m->bad_base);
     m->base = (struct media_owner){{media_rescue, media_fatal}, s, MEDIA_BASE};
     m->sidecar = (struct media_owner){{media_rescue, media_fatal}, s, MEDIA_SIDECAR};

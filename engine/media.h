@@ -88,7 +88,8 @@ void conn_media_check(struct conn *c);
  * pread still has it (and it is not stale), of the ring where no live record is. *status_out:
  * MEDIA_REPAIRED or MEDIA_CLEARED (the page is outside the database, or was good), or
  * MEDIA_QUARANTINED: nothing that the engine has can repair it. Not within a write transaction
- * (DAX_LOCKED). Errors as conn_begin_write. */
+ * (DAX_LOCKED). DAX_BUSY: another connection is writing, or a reader has the page pinned (*err says who):
+ * nothing has changed, and later it can be tried again. Other errors as conn_begin_write. */
 DAX_CHECKED dax_rc conn_media_repair(struct conn *c, enum media_part part, uint64_t page,
                                      enum media_status *status_out, struct dax_err *err);
 

@@ -27,6 +27,7 @@
 
 #include "engine/conn.h"
 #include "engine/pageword.h"
+#include "engine/pin.h"
 
 /* --- finding out ----------------------------------------------------------------------------------- */
 
@@ -327,13 +328,15 @@ dax_rc conn_media_probe(struct conn *c, uint64_t page, struct dax_err *err)
     media_take_late(s);
     if (page >= pages_of(c->size_bytes))
         return DAX_OK;
-    if (pageword_load(&s->region, page) & PAGEWORD_POISONED)
-        return media_error(s, page, err);
-    /* Not pinned: what is loaded is not used. The file is never cut below a snapshot's size. */
+    /* Pinned until it is flagged: else the page could be repaired in between, and stay flagged. */
+    dax_rc rc = pin_take_storage(s, c->slot, DAX_SLOT_PINS_SHARED, page, err);
+    if (rc != DAX_OK)
+        return rc;
     struct guard_fault fault;
-    if (guard_probe(base_at(&s->base, page << DAX_PAGE_SHIFT), DAX_PAGE_BYTES, &fault))
-        return DAX_OK;
-    return media_fault(s, page, &fault, err);
+    if (!guard_probe(base_at(&s->base, page << DAX_PAGE_SHIFT), DAX_PAGE_BYTES, &fault))
+        rc = media_fault(s, page, &fault, err);
+    pin_drop(s, c->slot, DAX_SLOT_PINS_SHARED);
+    return rc;
 }
 
 dax_rc conn_media_probe_sidecar(struct conn *c, uint64_t page, uint64_t *pages_out,

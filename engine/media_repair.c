@@ -6,8 +6,13 @@
  *   pwrite of the whole page, fsync        half of it: another hash. All of it: the next open finds the
  *                                          hash and closes the entry
  *   entry closed                           done
- * Where pwrite cannot clear the error, the page's block is given back (a punched hole reads as zeros:
- * the flag keeps readers away) and another one is allocated.
+ * Where pwrite cannot clear the error, the page's block is given back and another one is allocated. In
+ * between the page reads as zeros: the flag keeps new readers away, and the entry says "stale" from
+ * before, so that nobody takes the zeros for its content, after a crash either.
+ *
+ * The page's storage is reclaimed by that, as by apply and rehome, and by the same rule: zap, fence, scan
+ * (media_zap; of a checkpoint: rehome.c). A reader that pinned the page before it went bad goes on with
+ * what it has, and the repair is put off.
  *
  * An entry that is closed by a commit carries the transaction's number from before P2 (COMMIT): if
  * recovery gets as far as that transaction, it is closed. A commit that fails takes it back.
@@ -25,6 +30,7 @@
 #include "engine/checkpoint.h"
 #include "engine/conn.h"
 #include "engine/hash.h"
+#include "engine/holders.h"
 #include "engine/writer.h"
 
 /* --- repair ----------------------------------------------------------------------------------------- */
@@ -44,12 +50,37 @@ static bool media_pwrite(const struct store *s, uint64_t page, const uint8_t *co
     return n == DAX_PAGE_BYTES;
 }
 
-static bool media_pwrite_elsewhere(const struct store *s, uint64_t page, const uint8_t *content)
+/* Is the page's content as of its open entry an older state? Returns what it was. */
+static uint32_t media_swap_stale(struct store *s, uint64_t page, uint32_t stale)
+{
+    struct media *m = s->media;
+    struct dax_err err = {0};
+    uint32_t before = 0;
+    pthread_mutex_lock(&m->lock);
+    struct media_entry *e = media_find_open(m, MEDIA_BASE, page);
+    if (e) {
+        before = e->stale;
+        e->stale = stale;
+        (void)!media_keep(s, e, &err);
+        media_recount(m);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return before;
+}
+
+static bool media_pwrite_elsewhere(struct store *s, uint64_t page, const uint8_t *content)
 {
     off_t at = (off_t)(page << DAX_PAGE_SHIFT);
-    return fallocate(s->base.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, DAX_PAGE_BYTES) == 0 &&
-           base_allocate(s->base.fd, page << DAX_PAGE_SHIFT, (page + 1) << DAX_PAGE_SHIFT) == 0 &&
-           media_pwrite(s, page, content);
+    uint32_t before = media_swap_stale(s, page, 1);
+    if (fallocate(s->base.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, DAX_PAGE_BYTES) != 0) {
+        (void)media_swap_stale(s, page, before);
+        return false;
+    }
+    if (base_allocate(s->base.fd, page << DAX_PAGE_SHIFT, (page + 1) << DAX_PAGE_SHIFT) != 0 ||
+        !media_pwrite(s, page, content))
+        return false;
+    (void)media_swap_stale(s, page, before);
+    return true;
 }
 
 struct media_compare {
@@ -63,14 +94,15 @@ static void media_compare(void *arg)
     c->differ = memcmp(c->a, c->b, DAX_PAGE_BYTES);
 }
 
-/* Note in the ledger that the page is about to be rewritten; false: there is no open entry. */
+/* Note in the ledger that the page is about to be rewritten. One of a range gets an entry of its own. */
 static void media_intend_rewrite(struct store *s, uint64_t page, const uint8_t *content)
 {
     struct media *m = s->media;
     struct dax_err err = {0};
+    media_close_page(s, MEDIA_BASE, page, MEDIA_QUARANTINED, NULL);
     pthread_mutex_lock(&m->lock);
     struct media_entry *e = media_find_open(m, MEDIA_BASE, page);
-    if (e && pages_of(e->bytes) == 1) {
+    if (e) {
         e->intent = INTENT_REWRITE;
         e->intent_status = MEDIA_REPAIRED;
         e->intent_hash = hash_bytes(content, DAX_PAGE_BYTES);
@@ -126,35 +158,77 @@ static bool media_read_file(struct store *s, uint64_t page, uint8_t *buf)
     return n == DAX_PAGE_BYTES;
 }
 
+/* Take base's page out of everybody's reach. *zapped_out: it is to become MAPPED again. DAX_BUSY: a reader
+ * has it, and it is as it was. */
+static dax_rc media_zap(struct store *s, uint64_t page, bool *zapped_out, struct dax_err *err)
+{
+    struct region *r = &s->region;
+    uint64_t w = pageword_load(r, page);
+    char holder[160];
+    uint32_t wanted = (uint32_t)page;
+    /* In the other states nobody takes a pin; one that is being shrunk away may have old ones. */
+    *zapped_out = pageword_state(w) == PAGE_MAPPED;
+    if (*zapped_out && !pageword_set(r, page, PAGE_ZAPPED, pageword_node(w)))
+        return store_fail(s, err, "page %u could not be zapped", wanted);
+    /* Behind the exchange of the word: pairs with the pin's store and the second load (pin.c). */
+    scan_take(&s->scan, r, UINT32_MAX, true);
+    if (!scan_base_pinned(&s->scan, page))
+        return DAX_OK;
+    bool known = holders_describe(s, UINT32_MAX, &wanted, 1, holder, sizeof holder);
+    if (*zapped_out && !pageword_set(r, page, PAGE_MAPPED, pageword_node(w)))
+        return store_fail(s, err, "page %u could not be given back", wanted);
+    return dax_err_set(err, DAX_BUSY, 0,
+                       "%s: page %u is pinned by %s; it cannot be repaired under a reader: try again "
+                       "when that has gone on",
+                       s->base.path, wanted, known ? holder : "a reader");
+}
+
+/* Rewrite base's page, which is flagged, unless somebody has it pinned. */
+static dax_rc media_rewrite_zapped(struct store *s, uint64_t page, const uint8_t *content,
+                                   enum media_status *status_out, struct dax_err *err)
+{
+    bool zapped;
+    dax_rc rc = media_zap(s, page, &zapped, err);
+    if (rc != DAX_OK)
+        return rc;
+    *status_out = media_rewrite(s, page, content) ? MEDIA_REPAIRED : MEDIA_QUARANTINED;
+    if (zapped &&
+        !pageword_set(&s->region, page, PAGE_MAPPED, pageword_node(pageword_load(&s->region, page))))
+        return store_fail(s, err, "page %u could not be given back", (unsigned)page);
+    return DAX_OK;
+}
+
 /* Holding the writer lock. */
-static enum media_status media_repair_base(struct store *s, uint32_t slot, uint64_t page)
+static dax_rc media_repair_base(struct store *s, uint32_t slot, uint64_t page,
+                                enum media_status *status_out, struct dax_err *err)
 {
     static const uint8_t zeros[DAX_PAGE_BYTES];
     uint8_t buf[DAX_PAGE_BYTES];
     uint64_t w = pageword_load(&s->region, page);
+    *status_out = MEDIA_CLEARED;
     if (!(w & PAGEWORD_POISONED)) {
         media_close_page(s, MEDIA_BASE, page, MEDIA_CLEARED, "the page can be read");
-        return MEDIA_CLEARED;
+        return DAX_OK;
     }
     bool outside = page >= pages_of(store_size(s)) && pageword_state(w) == PAGE_ABSENT;
     if (outside && page < s->base.file_bytes >> DAX_PAGE_SHIFT)
-        return media_rewrite(s, page, zeros) ? MEDIA_REPAIRED : MEDIA_QUARANTINED;
+        return media_rewrite_zapped(s, page, zeros, status_out, err);
     if (outside) {
         pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);
         media_close_page(s, MEDIA_BASE, page, MEDIA_CLEARED, "the page is not in the file any more");
-        return MEDIA_CLEARED;
+        return DAX_OK;
     }
+    *status_out = MEDIA_REPAIRED;
     if (pageword_node(w) && atomic_load(&s->active)) {
         /* A version in a frame: the checkpoint rewrites the page. */
         struct checkpoint_result result = {0};
-        struct dax_err err = {0};
-        if (checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &err) == DAX_OK &&
+        struct dax_err ignored = {0};
+        if (checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &ignored) == DAX_OK &&
             !(pageword_load(&s->region, page) & PAGEWORD_POISONED))
-            return MEDIA_REPAIRED;
+            return DAX_OK;
     }
-    if (media_read_file(s, page, buf) && media_rewrite(s, page, buf))
-        return MEDIA_REPAIRED;
-    return MEDIA_QUARANTINED;
+    *status_out = MEDIA_QUARANTINED;
+    return media_read_file(s, page, buf) ? media_rewrite_zapped(s, page, buf, status_out, err) : DAX_OK;
 }
 
 /* A page of the ring that no live record needs. */
@@ -243,7 +317,7 @@ dax_rc conn_media_repair(struct conn *c, enum media_part part, uint64_t page,
     /* The ledger is in the sidecar. */
     rc = store_activate(s, c->slot, err);
     if (rc == DAX_OK && part == MEDIA_BASE && page < DAX_MAX_PAGES)
-        *status_out = media_repair_base(s, c->slot, page);
+        rc = media_repair_base(s, c->slot, page, status_out, err);
     else if (rc == DAX_OK && part != MEDIA_BASE)
         *status_out = media_repair_sidecar(s, page);
     if (rc == DAX_OK && part == MEDIA_LOG && *status_out == MEDIA_QUARANTINED)

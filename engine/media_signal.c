@@ -2,7 +2,9 @@
  *
  * SQLite was reading through a pointer that it had been given. Where a copy of the page exists in memory -
  * the frame of its last commit, as long as nothing else has used it - the copy is written to the file,
- * which clears the error, and the load is repeated. Otherwise the process has to end: there is nobody to
+ * which clears the error, and the load is repeated. The handler has no lock. What keeps others from
+ * storing to the page meanwhile is the reader's pin: so a page that nobody has pinned is left alone, for a
+ * commit may just be storing newer content there, and the copy would undo it. Otherwise the process has to end: there is nobody to
  * return an error to, and a page of zeros in its place would be rows that are not there. It leaves a note
  * in the sidecar, which the next open enters.
  *
@@ -17,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/cpu.h"
 #include "engine/frames.h"
 #include "engine/pageword.h"
 
@@ -42,20 +45,19 @@ static bool media_copy_of(struct store *s, uint64_t page, uint8_t *to)
 
 bool media_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fault *fault)
 {
-    static atomic_flag busy = ATOMIC_FLAG_INIT;
-    static uint8_t copy[DAX_PAGE_BYTES];
     struct media_owner *owner = (struct media_owner *)o;
     struct store *s = owner->store;
     uint64_t page = offset >> DAX_PAGE_SHIFT;
     if (owner->part != MEDIA_BASE || page >= DAX_MAX_PAGES || !store_same_process(s) ||
-        s->base.read_only)
+        s->base.read_only || !scan_base_pinned_now(&s->region, page))
         return false;
-    while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire))
-        ;
-    bool good = media_copy_of(s, page, copy) &&
-                pwrite(s->base.fd, copy, sizeof copy, (off_t)(page << DAX_PAGE_SHIFT)) ==
-                    (ssize_t)sizeof copy;
-    atomic_flag_clear_explicit(&busy, memory_order_release);
+    struct media *m = s->media;
+    while (atomic_flag_test_and_set_explicit(&m->rescuing, memory_order_acquire))
+        cpu_relax();
+    bool good = media_copy_of(s, page, m->rescue_copy) &&
+                pwrite(s->base.fd, m->rescue_copy, DAX_PAGE_BYTES,
+                       (off_t)(page << DAX_PAGE_SHIFT)) == (ssize_t)DAX_PAGE_BYTES;
+    atomic_flag_clear_explicit(&m->rescuing, memory_order_release);
     if (!good)
         return false;
     /* Of the mapping that the reader uses, which may be an older one. */
@@ -63,11 +65,11 @@ bool media_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fau
                   MADV_DONTNEED);
     for (unsigned i = 0; i < MEDIA_RESCUED_MAX; i++) {
         uint64_t none = 0;
-        if (atomic_load(&s->media->rescued[i]) == page + 1 ||
-            atomic_compare_exchange_strong(&s->media->rescued[i], &none, page + 1))
+        if (atomic_load(&m->rescued[i]) == page + 1 ||
+            atomic_compare_exchange_strong(&m->rescued[i], &none, page + 1))
             break;
     }
-    atomic_fetch_add_explicit(&s->media->rescued_count, 1, memory_order_release);
+    atomic_fetch_add_explicit(&m->rescued_count, 1, memory_order_release);
     return true;
 }
 
@@ -106,10 +108,15 @@ void media_fatal(struct guard_owner *o, uint64_t offset, const struct guard_faul
         at += describe(s->base.path, page, at, (size_t)(end - at));
     at = media_put_text(at, end, " cannot be read (");
     at = media_put_text(at, end, media_code_text(fault));
-    at = media_put_text(at, end,
-                        ") and was in use through a pointer, where an error cannot be returned and no "
-                        "copy to repair it exists; the process ends. dax_zero_copy=off prevents that; "
-                        "see docs/media-errors.md\n");
+    bool pinned = owner->part != MEDIA_BASE || scan_base_pinned_now(&s->region, page);
+    at = media_put_text(
+        at, end,
+        pinned ? ") and was in use through a pointer, where an error cannot be returned and no copy to "
+                 "repair it exists; the process ends. dax_zero_copy=off prevents that; see "
+                 "docs/media-errors.md\n"
+               : ") and was in use through a pointer that had been given back (by whom, the core dump "
+                 "says), so that it cannot be repaired under it; the process ends. See "
+                 "docs/media-errors.md\n");
     (void)!write(STDERR_FILENO, text, (size_t)(at - text));
     media_leave_note(s, owner->part, page, fault->code);
 }

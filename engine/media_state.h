@@ -47,6 +47,9 @@ struct media {
     _Atomic uint64_t late_seen;  /* guard_late() when it was looked at last */
     _Atomic uint64_t rescued[MEDIA_RESCUED_MAX]; /* page + 1, from the handler; 0: none */
     _Atomic uint32_t rescued_count;              /* since it was looked at last */
+    atomic_flag rescuing; /* a thread is in media_rescue. Here and not of the process: a child that was
+                           * forked meanwhile has stores of its own and never asks this one */
+    uint8_t rescue_copy[DAX_PAGE_BYTES]; /* rescuing; the handler's stack may be small */
     struct media_closing closing[MEDIA_CLOSING_MAX]; /* writer lock */
     uint32_t closing_count;                          /* writer lock */
 };

@@ -32,6 +32,8 @@ bool pageword_set(struct region *r, uint64_t page, enum page_state to, uint32_t 
         if (!pageword_edge_ok(pageword_state(w), to))
             return false;
         uint64_t flags = w & (PAGEWORD_POISONED | PAGEWORD_PROBED);
+        if (to == PAGE_ABSENT) /* when it comes back, it is another block that nobody has looked at */
+            flags &= ~PAGEWORD_PROBED;
         next = (uint64_t)to | flags | (uint64_t)node << 8 |
                (uint64_t)pageword_next_generation(w) << 32;
         /* Fails where a reader has set a flag in between: that flag is kept. */

@@ -51,7 +51,8 @@ static inline uint64_t pageword_load(const struct region *r, uint64_t page)
  * chain only and is allowed in MAPPED. */
 bool pageword_edge_ok(enum page_state from, enum page_state to);
 
-/* Move a page to `to` with the newest version `node`: new generation, flags kept. An edge that is
+/* Move a page to `to` with the newest version `node`: new generation, flags kept, but PROBED not in
+ * ABSENT. An edge that is
  * not in the table is not taken and answers false: the caller fails the store. Writer lock. */
 DAX_CHECKED bool pageword_set(struct region *r, uint64_t page, enum page_state to, uint32_t node);
 

@@ -148,6 +148,33 @@ dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint64_t snapsho
     }
 }
 
+dax_rc pin_take_storage(struct store *s, uint32_t slot, unsigned entry, uint64_t page,
+                        struct dax_err *err)
+{
+    struct slot *own = &s->region.slots[slot];
+    DAX_ASSERT(atomic_load(&own->pins[entry]) == 0);
+    DAX_ASSERT(atomic_load(&own->snapshot) != 0);
+    uint64_t storage = pin_of_base(page, 1);
+    for (unsigned turn = 0;; turn++) {
+        uint64_t w = pageword_load(&s->region, page);
+        if (pageword_state(w) == PAGE_ZAPPED) {
+            dax_rc rc = store_usable(s, err);
+            if (rc != DAX_OK)
+                return rc;
+            pin_wait(turn);
+            continue;
+        }
+        if (w & PAGEWORD_POISONED)
+            return media_error(s, page, err);
+        /* Pairs with scan_take, and the load with pageword_set. */
+        atomic_store_explicit(&own->pins[entry], storage, memory_order_seq_cst);
+        uint64_t again = pageword_load(&s->region, page);
+        if (again == w)
+            return DAX_OK;
+        pin_drop(s, slot, entry);
+    }
+}
+
 void pin_drop(struct store *s, uint32_t slot, unsigned entry)
 {
     /* Release: the reads through the pointer happen before the storage is reused. Pairs with the

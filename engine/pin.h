@@ -19,6 +19,11 @@ DAX_CHECKED dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint
                             uint64_t page, uint32_t count, bool probe, uint8_t **addr_out,
                             struct dax_err *err);
 
+/* Pin what base holds of one page, whichever version that is: nobody changes it, or repairs it, until
+ * pin_drop. The page is within the slot's snapshot. Errors as pin_take. */
+DAX_CHECKED dax_rc pin_take_storage(struct store *s, uint32_t slot, unsigned entry, uint64_t page,
+                                    struct dax_err *err);
+
 /* Clear it: reads through the address are over. */
 void pin_drop(struct store *s, uint32_t slot, unsigned entry);
 

@@ -70,12 +70,29 @@ bool scan_sees(const struct scan *s, uint64_t from, uint64_t to)
     return low < s->snapshot_count && s->snapshots[low] < to;
 }
 
+static bool scan_covers(uint64_t pin, uint64_t page)
+{
+    return (pin & PIN_KIND_MASK) == PIN_KIND_BASE && page - pin_page(pin) < pin_count(pin);
+}
+
 bool scan_base_pinned(const struct scan *s, uint64_t page)
 {
-    for (size_t i = 0; i < s->pin_count; i++) {
-        uint64_t pin = s->pins[i];
-        if ((pin & PIN_KIND_MASK) == PIN_KIND_BASE && page - pin_page(pin) < pin_count(pin))
+    for (size_t i = 0; i < s->pin_count; i++)
+        if (scan_covers(s->pins[i], page))
             return true;
+    return false;
+}
+
+bool scan_base_pinned_now(const struct region *r, uint64_t page)
+{
+    uint32_t high = atomic_load_explicit(&r->header->slot_high, memory_order_seq_cst);
+    for (uint32_t i = 0; i < high; i++) {
+        const struct slot *slot = &r->slots[i];
+        if (atomic_load_explicit(&slot->snapshot, memory_order_seq_cst) == 0)
+            continue;
+        for (unsigned k = 0; k < DAX_SLOT_PINS; k++)
+            if (scan_covers(atomic_load_explicit(&slot->pins[k], memory_order_seq_cst), page))
+                return true;
     }
     return false;
 }

@@ -58,6 +58,10 @@ bool scan_sees(const struct scan *s, uint64_t from, uint64_t to);
 bool scan_base_pinned(const struct scan *s, uint64_t page);
 bool scan_node_pinned(const struct scan *s, uint32_t node);
 
+/* Does any slot pin base's page right now? Without a list: for the SIGBUS handler, on whose thread a pin
+ * of its own cannot come or go meanwhile. Async-signal-safe. */
+bool scan_base_pinned_now(const struct region *r, uint64_t page);
+
 /* Is base or any version of the page pinned? A refcount above zero. */
 bool scan_page_pinned(const struct scan *s, const struct region *r, uint64_t page);
 

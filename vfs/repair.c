@@ -219,9 +219,11 @@ static bool repair_list(struct repair *r)
     return r->code == SQLITE_OK;
 }
 
-/* What loses nothing and needs nobody but the engine. */
+/* What loses nothing and needs nobody but the engine. A page that somebody is reading is left for another
+ * time, and with it whatever would be done about it here: it might lose what only has to wait. */
 static void repair_by_engine(struct repair *r)
 {
+    struct dax_err busy = {0};
     for (uint32_t i = 0; i < r->entry_count && r->code == SQLITE_OK; i++) {
         struct repair_entry *e = &r->entries[i];
         enum media_status status = MEDIA_QUARANTINED;
@@ -229,7 +231,9 @@ static void repair_by_engine(struct repair *r)
             continue;
         dax_rc rc = conn_media_repair(r->c, (enum media_part)e->media.part, e->media.page, &status,
                                       &r->err);
-        if (rc != DAX_OK) {
+        if (rc == DAX_BUSY) {
+            busy = r->err;
+        } else if (rc != DAX_OK) {
             repair_fail(r, report_code(REPORT_ANY, rc), "%s", r->err.text);
         } else if (status != MEDIA_QUARANTINED) {
             e->done = status == MEDIA_REPAIRED ? REPAIR_REPAIRED : REPAIR_CLEARED;
@@ -243,6 +247,8 @@ static void repair_by_engine(struct repair *r)
                      "all and opened again");
         }
     }
+    if (busy.rc != DAX_OK && r->code == SQLITE_OK)
+        repair_fail(r, report_code(REPORT_ANY, busy.rc), "%s", busy.text);
 }
 
 /* --- the transaction -------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,9 +113,40 @@ void bad_pages_count(struct bad_counts *out)
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define IN_FRONT __attribute__((visibility("default")))
 
+static void (*_Atomic watcher)(const char *, uint64_t);
+
+void bad_pages_watch(void (*fn)(const char *call, uint64_t page))
+{
+    atomic_store(&watcher, fn);
+}
+
 static bool bad_any(int fd, struct stat *st)
 {
     return __atomic_load_n(&listed, __ATOMIC_SEQ_CST) != 0 && fstat(fd, st) == 0;
+}
+
+/* Tell the watcher of the pages of the list that lie in [offset, offset + len). */
+static void bad_tell(const char *call, const struct stat *st, uint64_t offset, uint64_t len)
+{
+    uint64_t pages[BAD_PAGES_MAX];
+    unsigned n = 0;
+    void (*fn)(const char *, uint64_t) = atomic_load(&watcher);
+    if (!fn)
+        return;
+    pthread_mutex_lock(&list_lock);
+    for (unsigned i = 0; i < BAD_PAGES_MAX; i++) {
+        uint64_t at = list[i].page * POISON_PAGE_BYTES;
+        if (list[i].ways && list[i].ino == st->st_ino && list[i].dev == st->st_dev &&
+            at < offset + len && offset < at + POISON_PAGE_BYTES)
+            pages[n++] = list[i].page;
+    }
+    pthread_mutex_unlock(&list_lock);
+    if (n == 0)
+        return;
+    atomic_store(&watcher, NULL);
+    for (unsigned i = 0; i < n; i++)
+        fn(call, pages[i]);
+    atomic_store(&watcher, fn);
 }
 
 /* Is there a page that cannot be read in [offset, offset + len)? */
@@ -123,6 +155,7 @@ static bool bad_read(int fd, uint64_t offset, size_t len)
     struct stat st;
     if (!bad_any(fd, &st))
         return false;
+    bad_tell("pread", &st, offset, len);
     pthread_mutex_lock(&list_lock);
     bool bad = false;
     for (unsigned i = 0; i < BAD_PAGES_MAX; i++) {
@@ -143,6 +176,7 @@ static int bad_write(int fd, uint64_t offset, uint64_t len, bool punched)
     int error = 0;
     if (!bad_any(fd, &st))
         return 0;
+    bad_tell(punched ? "punch" : "pwrite", &st, offset, len);
     pthread_mutex_lock(&list_lock);
     for (unsigned i = 0; i < BAD_PAGES_MAX; i++) {
         struct bad *b = &list[i];

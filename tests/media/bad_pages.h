@@ -34,4 +34,9 @@ struct bad_counts {
 };
 void bad_pages_count(struct bad_counts *out);
 
+/* Called in the midst of it: "pread" before a page of the list is read with it, "pwrite" before one is
+ * written, "punch" when its storage has been given back and nothing else has happened since. On the
+ * thread that does it, which may be inside the SIGBUS handler. NULL: nobody. Not called from within. */
+void bad_pages_watch(void (*fn)(const char *call, uint64_t page));
+
 #endif

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
-#include "engine/media.h"
+#include "engine/media_state.h"
 #include "tests/media/bad_pages.h"
 #include "tests/media/poison.h"
 #include "tests/unit/db.h"
@@ -131,6 +131,33 @@ START_TEST(a_page_is_probed_once_before_it_is_handed_out)
     db_check(c, 6, 1);
     conn_page_info(c, 6, &info);
     ck_assert(!info.probed);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
+/* What the page was before it was cut off says nothing of the block that it gets when it comes back. */
+START_TEST(a_page_that_was_cut_off_and_comes_back_is_probed_again)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    struct page_info info;
+    void *at;
+    db_write(c, PAGES, 1100, 1);
+    db_ok(conn_begin_read(c, &err));
+    db_unpin(c, 1090, db_pin(c, 1090));
+    conn_page_info(c, 1090, &info);
+    ck_assert(info.probed);
+    conn_end_read(c);
+    db_shrink(c, PAGES);
+    db_checkpoint(c, CHECKPOINT_TRUNCATE);
+    db_write(c, PAGES, 1100, 2);
+    conn_page_info(c, 1090, &info);
+    ck_assert(info.state == PAGE_MAPPED && !info.probed);
+    bad_page_add(path, 1090, EVERY_WAY);
+    db_ok(conn_begin_read(c, &err));
+    unit_fails(conn_pin(c, 1090 * DB_PAGE, DAX_PAGE_BYTES, &at, &err), DAX_IO_MEDIA, "page 1090");
+    db_unpin(c, 1089, db_pin(c, 1089));
     conn_end_read(c);
     db_close(c);
 }
@@ -327,6 +354,182 @@ START_TEST(what_the_file_still_has_is_repaired_from_it)
     refuses(c, 9);
     db_ok(conn_media_repair(c, MEDIA_BASE, 3, &status, &err));
     ck_assert_int_eq(status, MEDIA_CLEARED);
+    db_close(c);
+}
+END_TEST
+
+/* Somebody had the page before it was found bad, and still reads there: through the punched hole it would
+ * see zeros. */
+static bool punched;
+static uint8_t *watched;
+
+static void punch_seen(const char *call, uint64_t page)
+{
+    static const uint8_t zeros[DAX_PAGE_BYTES];
+    punched |= strcmp(call, "punch") == 0 && page == 7;
+    ck_assert(!watched || memcmp(watched, zeros, sizeof zeros) != 0);
+}
+
+START_TEST(a_repair_leaves_a_page_alone_that_a_reader_has_pinned)
+{
+    const char *path = unit_path("app.db");
+    bool stuck = _i & 1, version = _i & 2;
+    struct conn *c = made(path), *old = db_open(path);
+    enum media_status status;
+    struct page_info info;
+    punched = false;
+    db_ok(conn_begin_read(old, &err));
+    watched = db_pin(old, 7);
+    if (version) /* the newest one is in a frame */
+        db_write(c, 7, 8, 2);
+    bad_page_add(path, 7, BAD_READ | (stuck ? BAD_STUCK : 0));
+    db_ok(conn_media_add(c, MEDIA_BASE, 7, version ? MEDIA_DAMAGED : MEDIA_IO, "somebody says so", &err));
+    if (!version)
+        bad_page_add(path, 7, stuck ? BAD_STUCK : 0x100); /* on the list, and pread has it */
+    bad_pages_watch(punch_seen);
+    if (version) {
+        db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    } else {
+        unit_fails(conn_media_repair(c, MEDIA_BASE, 7, &status, &err), DAX_BUSY,
+                   "page 7 is pinned by process");
+    }
+    ck_assert_int_eq(status, MEDIA_QUARANTINED);
+    ck_assert(bad_page_is(path, 7) && !punched);
+    ck_assert_uint_eq(db_version(watched, 7), 1);
+    conn_page_info(c, 7, &info);
+    ck_assert(info.state == PAGE_MAPPED && info.poisoned);
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    ck_assert(!entry_of(c, 7).stale);
+    db_unpin(old, 7, watched);
+    watched = NULL;
+    conn_end_read(old);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(status, version ? MEDIA_CLEARED : MEDIA_REPAIRED); /* tidied at the end of the read */
+    ck_assert(!bad_page_is(path, 7) && punched == stuck);
+    ck_assert(!poisoned(c, 7));
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_REPAIRED);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, version ? 2 : 1);
+    conn_end_read(c);
+    db_close(old);
+    db_close(c);
+}
+END_TEST
+
+/* Another thread finds the page bad and has it repaired while the one that met it first still asks what is
+ * wrong. Flagged after that, a good page would be refused for ever. */
+static struct conn *meanwhile_reader, *meanwhile_writer;
+static enum meanwhile {
+    REPAIR_IT,
+    CHECKPOINT_IT
+} meanwhile_does;
+static dax_rc meanwhile_rc;
+
+static void meanwhile(const char *call, uint64_t page)
+{
+    uint8_t buf[DAX_PAGE_BYTES];
+    enum media_status status;
+    struct checkpoint_result result;
+    if (strcmp(call, "pread") != 0 || page != 7)
+        return;
+    if (meanwhile_does == CHECKPOINT_IT) {
+        db_ok(conn_checkpoint(meanwhile_writer, CHECKPOINT_PASSIVE, NULL, NULL, &result, &err));
+        meanwhile_rc = result.busy ? DAX_BUSY : DAX_OK;
+        return;
+    }
+    db_ok(conn_begin_read(meanwhile_reader, &err));
+    ck_assert_int_eq(conn_read(meanwhile_reader, buf, sizeof buf, 7 * DB_PAGE, &err), DAX_IO_MEDIA);
+    conn_end_read(meanwhile_reader);
+    meanwhile_rc = conn_media_repair(meanwhile_writer, MEDIA_BASE, 7, &status, &err);
+}
+
+START_TEST(whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path), *old = db_open(path);
+    uint8_t buf[DAX_PAGE_BYTES];
+    enum media_status status;
+    bool scrubs = _i > 0;
+    meanwhile_does = _i == 2 ? CHECKPOINT_IT : REPAIR_IT;
+    meanwhile_writer = db_open(path);
+    meanwhile_reader = db_open(path);
+    if (meanwhile_does == CHECKPOINT_IT) { /* its newest version is in a frame */
+        db_ok(conn_begin_read(old, &err));
+        db_write(c, 7, 8, 2);
+    }
+    db_ok(conn_begin_read(c, &err));
+    bad_page_add(path, 7, BAD_MAPPED); /* pread has it */
+    bad_pages_watch(meanwhile);
+    if (meanwhile_does == CHECKPOINT_IT) {
+        atomic_store(&old->store->region.slots[old->slot].snapshot, 0); /* and nobody has tidied */
+        old->reading = false;
+    }
+    unit_fails(scrubs ? conn_media_probe(c, 7, &err)
+                      : conn_read(c, buf, sizeof buf, 7 * DB_PAGE, &err),
+               DAX_IO_MEDIA, "page 7");
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(meanwhile_rc, DAX_BUSY);
+    ck_assert(bad_page_is(path, 7) && poisoned(c, 7));
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    conn_end_read(c);
+    conn_end_read(old);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    ck_assert(!bad_page_is(path, 7) && !poisoned(c, 7));
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, meanwhile_does == CHECKPOINT_IT ? 2 : 1);
+    conn_end_read(c);
+    db_close(meanwhile_reader);
+    db_close(meanwhile_writer);
+    db_close(old);
+    db_close(c);
+}
+END_TEST
+
+/* The block is given back, and the machine stops: what reads as zeros now is nobody's content. */
+static void copy_when_punched(const char *call, uint64_t page)
+{
+    if (strcmp(call, "punch") == 0 && page == 7)
+        db_copy(unit_path("app.db"), unit_path("copy.db"));
+}
+
+START_TEST(a_crash_between_two_blocks_of_a_page_leaves_it_stale)
+{
+    const char *path = unit_path("app.db"), *copy = unit_path("copy.db");
+    struct conn *c = made(path);
+    enum media_status status;
+    bool in_range = _i;
+    static struct media_entry all[8];
+    bad_page_add(path, 7, BAD_MAPPED | BAD_STUCK);
+    refuses(c, 7);
+    if (in_range) { /* as the kernel's list is entered */
+        db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+        ck_assert_int_eq(status, MEDIA_REPAIRED);
+        media_enter(c->store, MEDIA_BASE, 6, 3 * DAX_PAGE_BYTES, MEDIA_POISON, "a range");
+        bad_page_add(path, 7, BAD_MAPPED | BAD_STUCK);
+    }
+    bad_pages_watch(copy_when_punched);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(status, MEDIA_REPAIRED);
+    ck_assert_uint_eq(entry_of(c, 7).stale, 0);
+    if (in_range) {
+        refuses(c, 6);
+        refuses(c, 8);
+        ck_assert_uint_eq(conn_media_list(c, all, 8), 4);
+    }
+    db_close(c);
+    c = db_open(copy);
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    ck_assert(entry_of(c, 7).stale);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    ck_assert_int_eq(status, MEDIA_QUARANTINED);
+    refuses(c, 7);
+    db_write(c, 7, 8, 3); /* new content is welcome */
+    db_checkpoint(c, CHECKPOINT_FULL);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 7, 3);
+    conn_end_read(c);
     db_close(c);
 }
 END_TEST
@@ -529,6 +732,81 @@ START_TEST(a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows)
 }
 END_TEST
 
+/* The page is not pinned any more: somebody may be storing to it, and the copy would undo that. */
+START_TEST(a_page_that_was_given_back_is_not_put_in_order_under_the_pointer)
+{
+    const char *path = unit_path("app.db");
+    int out[2], status;
+    char text[4096] = "";
+    ck_assert_int_eq(pipe(out), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        struct conn *c = made(path);
+        db_write(c, 7, 8, 2); /* there is a copy */
+        db_ok(conn_begin_read(c, &err));
+        const volatile uint8_t *at = db_pin(c, 7);
+        db_unpin(c, 7, (void *)(uintptr_t)at);
+        bad_page_add(path, 7, EVERY_WAY);
+        dup2(out[1], 2);
+        (void)at[1000];
+        _exit(0);
+    }
+    close(out[1]);
+    ssize_t n = read(out[0], text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    close(out[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    ck_assert_msg(strstr(text, "page 7 of the database") && strstr(text, "given back"), "%s", text);
+}
+END_TEST
+
+/* One thread is in the handler while another one forks; the child has a database of its own. */
+static int forked_status = -1;
+
+static void fork_in_the_rescue(const char *call, uint64_t page)
+{
+    if (strcmp(call, "pwrite") != 0 || page != 7)
+        return;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        const char *path = unit_path("child.db");
+        uint8_t want[DAX_PAGE_BYTES];
+        alarm(20);
+        struct conn *c = made(path);
+        db_write(c, 8, 9, 2);
+        db_ok(conn_begin_read(c, &err));
+        uint8_t *at = db_pin(c, 8);
+        bad_page_add(path, 8, EVERY_WAY);
+        db_fill(want, 8, 2);
+        _exit(memcmp(at, want, sizeof want) != 0);
+    }
+    while (waitpid(child, &forked_status, 0) < 0)
+        ;
+}
+
+START_TEST(a_child_that_was_forked_during_a_repair_in_the_handler_has_its_own)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    uint8_t want[DAX_PAGE_BYTES];
+    db_write(c, 7, 8, 2);
+    db_ok(conn_begin_read(c, &err));
+    uint8_t *at = db_pin(c, 7);
+    bad_page_add(path, 7, EVERY_WAY);
+    db_fill(want, 7, 2);
+    bad_pages_watch(fork_in_the_rescue);
+    ck_assert_int_eq(memcmp(at, want, sizeof want), 0);
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(forked_status, 0); /* else: SIGALRM, it waits for ever */
+    db_unpin(c, 7, at);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
 /* --- threads -------------------------------------------------------------------------------------------- */
 
 static atomic_bool over;
@@ -599,6 +877,7 @@ int main(void)
     TCase *tc = db_case("media", 300);
     tcase_add_loop_test(tc, a_bad_page_is_an_error_of_its_own_readers, 0, 2);
     tcase_add_test(tc, a_page_is_probed_once_before_it_is_handed_out);
+    tcase_add_test(tc, a_page_that_was_cut_off_and_comes_back_is_probed_again);
     tcase_add_test(tc, without_the_probe_nothing_is_looked_at);
     tcase_add_loop_test(
         tc, a_commit_over_a_bad_page_keeps_it_in_its_frame_and_the_checkpoint_rewrites_it, 0, 4);
@@ -608,6 +887,9 @@ int main(void)
     tcase_add_test(tc, a_bad_page_of_the_log_stops_no_commit);
     tcase_add_test(tc, a_bad_twin_is_written_anew);
     tcase_add_test(tc, what_the_file_still_has_is_repaired_from_it);
+    tcase_add_loop_test(tc, a_repair_leaves_a_page_alone_that_a_reader_has_pinned, 0, 4);
+    tcase_add_loop_test(tc, whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged, 0, 3);
+    tcase_add_loop_test(tc, a_crash_between_two_blocks_of_a_page_leaves_it_stale, 0, 2);
     tcase_add_loop_test(tc, an_entry_closes_with_the_commit_that_repairs_it_and_not_without, 0, 4);
     tcase_add_loop_test(
         tc, pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_nobody, 0, 2);
@@ -615,6 +897,8 @@ int main(void)
         tc, recovery_rewrites_what_the_log_has_whole_and_says_what_was_lost_otherwise, 0, 4);
     tcase_add_test(tc, a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists);
     tcase_add_test(tc, a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows);
+    tcase_add_test(tc, a_page_that_was_given_back_is_not_put_in_order_under_the_pointer);
+    tcase_add_test(tc, a_child_that_was_forked_during_a_repair_in_the_handler_has_its_own);
     tcase_add_test(tc, many_readers_beside_a_writer_and_pages_that_come_and_go);
     return db_main(tc, "media");
 }

@@ -132,6 +132,38 @@ START_TEST(while_another_connection_writes_it_is_busy)
 }
 END_TEST
 
+START_TEST(a_page_in_a_readers_hands_is_busy_and_the_others_are_repaired)
+{
+    sqlite3 *db = make_db(0), *reader = open_with(unit_path("t.db"), "dax");
+    sqlite3_stmt *rows;
+    uint64_t page = 0;
+    ck_assert_int_eq(sqlite3_prepare_v2(reader, "SELECT b FROM t", -1, &rows, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_step(rows), SQLITE_ROW);
+    /* A leaf is where the cursor stands: one that is pinned. */
+    while (page < 100 && strstr(ask(db, "SELECT refcount FROM dax_pages WHERE page = %llu AND "
+                                        "role = 'leaf'", (unsigned long long)page), "1") == NULL)
+        page++;
+    ck_assert_uint_lt(page, 100);
+    struct conn *c = vfs_conn_of(db, "main");
+    unit_ok(conn_media_add(c, MEDIA_BASE, page, MEDIA_IO, "by the test", &err));
+    unit_ok(conn_media_add(c, MEDIA_BASE, page + 20, MEDIA_IO, "by the test", &err));
+    for (unsigned i = 0; i < 2; i++) {
+        const char *answer = i ? ask(db, "SELECT dax_repair()")
+                               : ask(db, "SELECT dax_repair(%llu)", (unsigned long long)page);
+        ck_assert_msg(strncmp(answer, "ERROR 5: dax_repair: ", 21) == 0 && strstr(answer, "is pinned by"),
+                      "%s", answer);
+        ck_assert_uint_eq(open_entries(db), 2 - i);
+    }
+    ck_assert_int_eq(sqlite3_step(rows), SQLITE_ROW);
+    sqlite3_finalize(rows);
+    ck_assert(strstr(ask(db, "SELECT dax_repair()"), "\"done\":\"repaired\""));
+    ck_assert_uint_eq(open_entries(db), 0);
+    EXPECT(db, "PRAGMA integrity_check", "ok");
+    ck_assert_int_eq(sqlite3_close(reader), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+}
+END_TEST
+
 START_TEST(a_commit_that_fails_leaves_the_error_as_it_was)
 {
     sqlite3 *db = make_db((unsigned)_i);
@@ -460,6 +492,7 @@ int main(void)
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, within_a_transaction_it_is_refused);
     tcase_add_test(tc, while_another_connection_writes_it_is_busy);
+    tcase_add_test(tc, a_page_in_a_readers_hands_is_busy_and_the_others_are_repaired);
     tcase_add_loop_test(tc, a_commit_that_fails_leaves_the_error_as_it_was, 0, 3);
     tcase_add_loop_test(tc, a_process_that_ends_leaves_all_or_nothing, 0, 6);
     tcase_add_test(tc, what_has_become_of_an_error_is_known_after_the_next_open);
