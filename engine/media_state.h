@@ -10,9 +10,6 @@
 #include "engine/media.h"
 #include "engine/store.h"
 
-/* Pages that one transaction may repair. */
-#define MEDIA_CLOSING_MAX 64u
-
 /* Pages repaired in the handler that wait for being entered. */
 #define MEDIA_RESCUED_MAX 16u
 
@@ -47,8 +44,8 @@ struct media {
     _Atomic uint64_t late_seen;  /* guard_late() when it was looked at last */
     _Atomic uint64_t rescued[MEDIA_RESCUED_MAX]; /* page + 1, from the handler; 0: none */
     _Atomic uint32_t rescued_count;              /* since it was looked at last */
-    struct media_closing closing[MEDIA_CLOSING_MAX]; /* writer lock */
-    uint32_t closing_count;                          /* writer lock */
+    struct media_closing *closing;      /* writer lock; owned: pages that the running transaction repairs */
+    size_t closing_count, closing_room; /* writer lock */
 };
 
 /* --- media.c: all with m->lock held, but media_enter, media_enter_closed and media_close_page ----------- */

@@ -111,6 +111,8 @@ struct repair {
     const struct walk_map *map;   /* of owners; NULL: not looked at yet */
     struct repair_entry *entries; /* owned */
     uint32_t entry_count;
+    struct repair_entry **open; /* owned: entries of the database that are open, by page */
+    uint32_t open_count;
     uint32_t *bad;  /* owned, of each page: 0, or its (first) entry's number + 1, or BAD_ALONE */
     uint8_t *below; /* owned, of each page: BELOW_... */
     struct repair_tree *trees; /* owned */

@@ -43,13 +43,15 @@ bool repair_load(struct repair *r, uint32_t page, void *buf, uint32_t len)
 
 static struct repair_entry *pages_entry(const struct repair *r, uint64_t engine_page)
 {
-    for (uint32_t i = 0; i < r->entry_count; i++) {
-        struct repair_entry *e = &r->entries[i];
-        if (e->media.part == MEDIA_BASE && e->media.page == engine_page &&
-            e->media.status == MEDIA_QUARANTINED && e->done == REPAIR_NOTHING)
-            return e;
+    uint32_t low = 0, high = r->open_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (r->open[mid]->media.page < engine_page)
+            low = mid + 1;
+        else
+            high = mid;
     }
-    return NULL;
+    return low < r->open_count && r->open[low]->media.page == engine_page ? r->open[low] : NULL;
 }
 
 bool repair_writable(const struct repair *r, uint32_t page)

@@ -27,9 +27,6 @@
 /* The first byte of a page's number below this is none of a leaf (13) or interior page (5). */
 #define ADOPT_PAGES_MAX UINT32_C(0x02000000)
 
-/* Entries that the engine closes in one transaction. */
-#define PLAN_ENTRIES_MAX 64u
-
 /* The map knows what hangs below a bad page: it was made before the page was bad, or kept that. */
 static bool plan_knows(const struct repair *r, uint32_t page)
 {
@@ -70,6 +67,21 @@ static bool plan_is_open(const struct repair_entry *e)
 {
     return e->media.part == MEDIA_BASE && e->media.status == MEDIA_QUARANTINED &&
            e->done == REPAIR_NOTHING;
+}
+
+static int plan_compare_pages(const void *a, const void *b)
+{
+    const struct repair_entry *x = *(struct repair_entry *const *)a;
+    const struct repair_entry *y = *(struct repair_entry *const *)b;
+    return x->media.page < y->media.page ? -1 : x->media.page > y->media.page;
+}
+
+static void plan_sort_open(struct repair *r)
+{
+    for (uint32_t i = 0; i < r->entry_count; i++)
+        if (plan_is_open(&r->entries[i]))
+            r->open[r->open_count++] = &r->entries[i];
+    qsort(r->open, r->open_count, sizeof(struct repair_entry *), plan_compare_pages);
 }
 
 static void plan_mark_bad(struct repair *r)
@@ -403,7 +415,7 @@ static void plan_find_holes(struct repair *r)
     r->hole_left |= r->schema_bad || r->damaged;
 }
 
-static void plan_choose_one(struct repair *r, struct repair_entry *e, uint32_t *room)
+static void plan_choose_one(struct repair *r, struct repair_entry *e)
 {
     bool resolved = plan_is_open(e), touches = e->asked;
     e->chosen = false;
@@ -414,23 +426,14 @@ static void plan_choose_one(struct repair *r, struct repair_entry *e, uint32_t *
     }
     if (!resolved || !touches)
         return;
-    if (*room == 0) {
-        snprintf(e->how, sizeof e->how, "%u pages are repaired at once: call dax_repair again",
-                 PLAN_ENTRIES_MAX);
-        return;
-    }
-    (*room)--;
     e->chosen = true;
     e->how[0] = '\0';
 }
 
 static void plan_choose_entries(struct repair *r)
 {
-    uint32_t room = PLAN_ENTRIES_MAX;
-    for (int pass = 0; pass < 2; pass++)
-        for (uint32_t i = 0; i < r->entry_count; i++)
-            if (r->entries[i].asked == (pass == 0))
-                plan_choose_one(r, &r->entries[i], &room);
+    for (uint32_t i = 0; i < r->entry_count; i++)
+        plan_choose_one(r, &r->entries[i]);
 }
 
 /* The root of an object stays where it is. Where it shares 4096 bytes with what cannot be repaired,
@@ -484,6 +487,7 @@ static void plan_losses(struct repair *r)
 static bool plan_allocate(struct repair *r)
 {
     size_t n = (size_t)r->map->pages + 1, size = repair_page_size(r);
+    r->open = calloc((size_t)r->entry_count + 1, sizeof(struct repair_entry *));
     r->bad = calloc(n, sizeof *r->bad);
     r->below = calloc(n, 1);
     r->fate = calloc(n, 1);
@@ -492,7 +496,7 @@ static bool plan_allocate(struct repair *r)
     r->buf = malloc(size);
     r->buf2 = malloc(size);
     r->tree = malloc(sizeof *r->tree);
-    if (r->bad && r->below && r->fate && r->map_type && r->map_parent && r->buf && r->buf2 &&
+    if (r->open && r->bad && r->below && r->fate && r->map_type && r->map_parent && r->buf && r->buf2 &&
         r->tree)
         return true;
     return repair_fail(r, SQLITE_NOMEM, "no memory");
@@ -510,6 +514,7 @@ void repair_plan(struct repair *r)
     }
     if (!plan_allocate(r))
         return;
+    plan_sort_open(r);
     plan_mark_bad(r);
     plan_trees(r);
     plan_adopt(r);
@@ -526,6 +531,7 @@ void repair_plan_free(struct repair *r)
         free(r->trees[i].leaves);
     free(r->entries);
     free(r->trees);
+    free(r->open);
     free(r->bad);
     free(r->below);
     free(r->fate);
