@@ -324,6 +324,7 @@ void media_destroy(struct store *s)
     pthread_mutex_destroy(&m->bad_lock);
     pthread_mutex_destroy(&m->lock);
     free(m->entries);
+    free(m->closing);
     free(m);
     s->media = NULL;
 }

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -326,6 +327,20 @@ dax_rc conn_media_repair(struct conn *c, enum media_part part, uint64_t page,
     return rc;
 }
 
+/* Room for one more page that the running transaction closes: nothing may fail once it is durable. */
+static bool media_closing_reserve(struct media *m)
+{
+    if (m->closing_count < m->closing_room)
+        return true;
+    size_t room = m->closing_room ? m->closing_room * 2 : 64;
+    struct media_closing *grown = realloc(m->closing, room * sizeof *grown);
+    if (!grown)
+        return false;
+    m->closing = grown;
+    m->closing_room = room;
+    return true;
+}
+
 dax_rc conn_media_close(struct conn *c, uint64_t page, enum media_status status, const char *detail,
                         struct dax_err *err)
 {
@@ -333,6 +348,8 @@ dax_rc conn_media_close(struct conn *c, uint64_t page, enum media_status status,
     struct media *m = s->media;
     if (!c->writing || !s->txn.active)
         return dax_err_set(err, DAX_MISUSE, 0, "not within a write transaction");
+    if (!media_closing_reserve(m))
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "no memory for the list of pages that are repaired");
     dax_rc rc = DAX_OK;
     pthread_mutex_lock(&m->lock);
     struct media_entry *e = media_find_open(m, MEDIA_BASE, page);
@@ -349,16 +366,15 @@ dax_rc conn_media_close(struct conn *c, uint64_t page, enum media_status status,
         next.intent_txid = s->txn.snapshot + 1;
         snprintf(next.detail, sizeof next.detail, "%s", detail);
         rc = media_keep(s, &next, err);
+        if (rc == DAX_FULL)
+            rc = DAX_OK; /* the ledger never had it: the next open has nothing to settle */
         if (rc == DAX_OK)
             *e = next;
     }
-    if (rc == DAX_OK && m->closing_count < MEDIA_CLOSING_MAX) {
+    if (rc == DAX_OK) {
         struct media_closing *k = &m->closing[m->closing_count++];
         *k = (struct media_closing){page, status, {0}};
         snprintf(k->detail, sizeof k->detail, "%s", detail);
-    } else if (rc == DAX_OK) {
-        rc = dax_err_set(err, DAX_FULL, 0, "more than %u pages repaired in one transaction",
-                         MEDIA_CLOSING_MAX);
     }
     pthread_mutex_unlock(&m->lock);
     return rc;
@@ -368,7 +384,7 @@ void media_committed(struct store *s, uint64_t txid)
 {
     struct media *m = s->media;
     (void)txid;
-    for (uint32_t i = 0; i < m->closing_count; i++)
+    for (size_t i = 0; i < m->closing_count; i++)
         media_close_page(s, MEDIA_BASE, m->closing[i].page, m->closing[i].status, m->closing[i].detail);
     m->closing_count = 0;
 }
@@ -380,7 +396,7 @@ void media_aborted(struct store *s)
     if (m->closing_count == 0)
         return;
     pthread_mutex_lock(&m->lock);
-    for (uint32_t i = 0; i < m->closing_count; i++) {
+    for (size_t i = 0; i < m->closing_count; i++) {
         struct media_entry *e = media_find_open(m, MEDIA_BASE, m->closing[i].page);
         if (e && e->intent == INTENT_COMMIT) {
             e->intent = INTENT_NONE;

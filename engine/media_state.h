@@ -10,9 +10,6 @@
 #include "engine/media.h"
 #include "engine/store.h"
 
-/* Pages that one transaction may repair. */
-#define MEDIA_CLOSING_MAX 64u
-
 /* Pages repaired in the handler that wait for being entered. */
 #define MEDIA_RESCUED_MAX 16u
 
@@ -50,8 +47,8 @@ struct media {
     atomic_flag rescuing; /* a thread is in media_rescue. Here and not of the process: a child that was
                            * forked meanwhile has stores of its own and never asks this one */
     uint8_t rescue_copy[DAX_PAGE_BYTES]; /* rescuing; the handler's stack may be small */
-    struct media_closing closing[MEDIA_CLOSING_MAX]; /* writer lock */
-    uint32_t closing_count;                          /* writer lock */
+    struct media_closing *closing;      /* writer lock; owned: pages that the running transaction repairs */
+    size_t closing_count, closing_room; /* writer lock */
 };
 
 /* --- media.c: all with m->lock held, but media_enter, media_enter_closed and media_close_page ----------- */

@@ -72,15 +72,14 @@ static uint32_t dbformat_local(uint32_t usable, bool table, uint64_t payload)
     return n <= most ? n : least;
 }
 
-/* The cell at offset `at`. False: it does not lie within the page. */
-static bool dbformat_cell(const struct dbformat_header *h, const uint8_t *d, uint32_t at,
-                          const struct dbformat_tree_page *page, struct dbformat_ref *ref)
+bool dbformat_cell(const struct dbformat_header *h, const uint8_t *d, uint32_t at, bool leaf,
+                   enum dbformat_kind kind, struct dbformat_ref *ref)
 {
-    bool table = page->kind == KIND_TABLE;
+    bool table = kind == KIND_TABLE;
     uint32_t end = h->usable;
     uint64_t value;
     memset(ref, 0, sizeof *ref);
-    if (!page->leaf) {
+    if (!leaf) {
         if (end - at < 4)
             return false;
         ref->child = dbformat_u32(d + at);
@@ -135,7 +134,8 @@ bool dbformat_tree_page(const struct dbformat_header *h, uint32_t page, const ui
     for (uint32_t i = 0; i < cells; i++) {
         uint32_t cell = dbformat_u16(d + pointers + 2 * i);
         struct dbformat_ref *ref = &out->refs[out->count];
-        if (cell < content || cell >= h->usable || !dbformat_cell(h, d, cell, out, ref))
+        if (cell < content || cell >= h->usable ||
+            !dbformat_cell(h, d, cell, out->leaf, out->kind, ref))
             out->damaged = true;
         else if (every || !out->leaf || ref->overflow_bytes)
             out->count++;
@@ -151,6 +151,21 @@ static int64_t dbformat_integer(const uint8_t *p, unsigned bytes)
     for (unsigned i = 0; i < bytes; i++)
         v = v << 8 | p[i];
     return (int64_t)v;
+}
+
+static double dbformat_real(const uint8_t *p)
+{
+    int64_t bits = dbformat_integer(p, 8);
+    double real;
+    memcpy(&real, &bits, sizeof real);
+    return real;
+}
+
+static enum dbformat_storage dbformat_storage(uint64_t type)
+{
+    if (type >= 12)
+        return type % 2 ? STORAGE_TEXT : STORAGE_BLOB;
+    return type == 0 ? STORAGE_NULL : type == 7 ? STORAGE_REAL : STORAGE_INTEGER;
 }
 
 bool dbformat_record(const uint8_t *p, uint32_t have, struct dbformat_value *columns,
@@ -174,13 +189,15 @@ bool dbformat_record(const uint8_t *p, uint32_t have, struct dbformat_value *col
         struct dbformat_value *v = &columns[i];
         v->whole = length <= room;
         v->length = (uint32_t)(v->whole ? length : room);
-        v->text = type >= 13 && type % 2 == 1;
+        v->storage = dbformat_storage(type);
         if (type != 0 && body <= have)
             v->bytes = p + body;
         if (type >= 1 && type <= 6 && v->whole)
             v->number = dbformat_integer(p + body, (unsigned)length);
         else if (type == 9)
             v->number = 1;
+        else if (type == 7 && v->whole)
+            v->real = dbformat_real(p + body);
         body = length <= UINT64_MAX - body ? body + length : UINT64_MAX;
     }
     return true;
@@ -203,7 +220,7 @@ static unsigned dbformat_encode(uint32_t c, char *to)
 
 char *dbformat_text(const struct dbformat_value *v, enum dbformat_encoding encoding)
 {
-    uint32_t length = v->bytes && v->text ? v->length : 0;
+    uint32_t length = v->bytes && v->storage == STORAGE_TEXT ? v->length : 0;
     /* UTF-16: two bytes become three at the most. */
     char *out = malloc((size_t)length * 3 / 2 + 4);
     if (!out)

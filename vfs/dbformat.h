@@ -101,7 +101,12 @@ struct dbformat_tree_page {
 bool dbformat_tree_page(const struct dbformat_header *h, uint32_t page, const uint8_t *d,
                         bool every, struct dbformat_tree_page *out);
 
-/* --- rows of sqlite_schema -------------------------------------------------------------------- */
+/* The cell at offset `at` (within the page) of a page of this kind. False: it does not lie within the
+ * page. */
+bool dbformat_cell(const struct dbformat_header *h, const uint8_t *d, uint32_t at, bool leaf,
+                   enum dbformat_kind kind, struct dbformat_ref *ref);
+
+/* --- records, rows of sqlite_schema -------------------------------------------------------------------- */
 
 enum dbformat_column {
     SCHEMA_TYPE,
@@ -112,12 +117,21 @@ enum dbformat_column {
     SCHEMA_COLUMNS
 };
 
+enum dbformat_storage {
+    STORAGE_NULL,
+    STORAGE_INTEGER,
+    STORAGE_REAL,
+    STORAGE_TEXT,
+    STORAGE_BLOB
+};
+
 struct dbformat_value {
     const uint8_t *bytes; /* within the record; NULL: NULL, or cut off with it */
     uint32_t length;      /* of what is there */
-    bool text;
+    enum dbformat_storage storage;
     bool whole;
-    int64_t number; /* 0 for what is no number */
+    int64_t number; /* 0 for what is no integer */
+    double real;    /* 0 for what is none */
 };
 
 /* The first columns of a record of which `have` bytes are there. False: it is no record. */

@@ -137,6 +137,7 @@ static bool repair_open(struct repair *r)
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         sqlite3_db_config(r->db, settings[i].option, settings[i].value, NULL);
     sqlite3_busy_timeout(r->db, repair_busy_timeout(r->user));
+    sqlite3_exec(r->db, "PRAGMA ignore_check_constraints=1", NULL, NULL, NULL);
     sqlite3_progress_handler(r->db, 10000, repair_progress, r);
     sqlite3_collation_needed(r->db, r, repair_borrow_collation);
     if (!vfs_conn_of(r->db, "main") ||
@@ -145,18 +146,18 @@ static bool repair_open(struct repair *r)
     return true;
 }
 
-/* Names of tables WITHOUT ROWID: index_xinfo has rows for these tables only. */
+/* The tables WITHOUT ROWID: index_xinfo has rows for these tables only. */
 static void repair_find_keys(struct repair *r)
 {
     static const char sql[] =
-        "SELECT name FROM sqlite_master AS s WHERE type = 'table' AND rootpage > 0"
-        " AND EXISTS (SELECT 1 FROM pragma_index_xinfo(s.name))";
+        "SELECT name, (SELECT count(*) FROM pragma_index_xinfo(s.name) WHERE key) AS columns"
+        " FROM sqlite_master AS s WHERE type = 'table' AND rootpage > 0 AND columns > 0";
     sqlite3_stmt *stmt;
     size_t count = 0;
     if (sqlite3_prepare_v2(r->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         return; /* sqlite_schema cannot be read: then nothing is done to tables */
     while (sqlite3_step(stmt) == SQLITE_ROW) {
-        char **grown = realloc(r->keys, (count + 2) * sizeof *grown);
+        struct repair_key *grown = realloc(r->keys, (count + 2) * sizeof *grown);
         const char *name = (const char *)sqlite3_column_text(stmt, 0);
         char *copy = name ? strdup(name) : NULL;
         if (grown)
@@ -166,8 +167,8 @@ static void repair_find_keys(struct repair *r)
             repair_fail(r, SQLITE_NOMEM, "no memory");
             break;
         }
-        r->keys[count++] = copy;
-        r->keys[count] = NULL;
+        r->keys[count++] = (struct repair_key){copy, (unsigned)sqlite3_column_int(stmt, 1)};
+        r->keys[count].name = NULL;
     }
     sqlite3_finalize(stmt);
 }
@@ -176,8 +177,8 @@ static void repair_close(struct repair *r)
 {
     interrupt_end(&r->interrupt);
     sqlite3_close(r->db); /* what was not committed is forgotten */
-    for (char **k = r->keys; k && *k; k++)
-        free(*k);
+    for (struct repair_key *k = r->keys; k && k->name; k++)
+        free(k->name);
     free(r->keys);
     repair_plan_free(r);
 }
@@ -277,6 +278,55 @@ static void repair_undone(struct repair *r)
             r->entries[i].done = REPAIR_NOTHING;
 }
 
+/* Of a table WITHOUT ROWID; all for sqlite3_free. */
+struct repair_columns {
+    char *names;  /* that can be inserted, as SQL lists them */
+    char *copies; /* as many: c0, c1, ... */
+    char *key;    /* the index that is the table */
+};
+
+static bool repair_columns(struct repair *r, const char *table, struct repair_columns *out)
+{
+    static const char sql[] =
+        "SELECT group_concat(printf('\"%w\"', name)), group_concat('c' || cid),"
+        " (SELECT printf('\"%w\"', name) FROM pragma_index_list(?1, 'main') WHERE origin = 'pk')"
+        " FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0";
+    sqlite3_stmt *stmt = NULL;
+    memset(out, 0, sizeof *out);
+    if (sqlite3_prepare_v2(r->db, sql, -1, &stmt, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(stmt, 1, table, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+        sqlite3_step(stmt) == SQLITE_ROW) {
+        out->names = sqlite3_mprintf("%s", sqlite3_column_text(stmt, 0));
+        out->copies = sqlite3_mprintf("%s", sqlite3_column_text(stmt, 1));
+        out->key = sqlite3_mprintf("%s", sqlite3_column_text(stmt, 2));
+    }
+    if (sqlite3_finalize(stmt) != SQLITE_OK || !out->names || !out->copies || !out->key)
+        repair_fail(r, SQLITE_NOMEM, "the columns of table \"%s\" cannot be listed: %s", table,
+                    sqlite3_errmsg(r->db));
+    return r->code == SQLITE_OK;
+}
+
+/* A table WITHOUT ROWID whose rows are in a wrong order: a scan reads them without looking at that (of
+ * the table itself: another index that has all columns is empty, and NOT INDEXED would not keep SQLite
+ * from it), and a DELETE of all empties the tree and its indexes as they are. */
+static void repair_sort(struct repair *r, const char *table)
+{
+    struct repair_columns c;
+    if (repair_columns(r, table, &c)) {
+        (void)repair_sql(r, "CREATE TEMP TABLE dax_repair_rows(%s)", c.copies);
+        (void)repair_sql(
+            r, "INSERT INTO temp.dax_repair_rows SELECT %s FROM main.\"%w\" INDEXED BY %s", c.names,
+            table, c.key);
+        (void)repair_sql(r, "DELETE FROM main.\"%w\"", table);
+        (void)repair_sql(r, "INSERT INTO main.\"%w\"(%s) SELECT %s FROM temp.dax_repair_rows",
+                         table, c.names, c.copies);
+        (void)repair_sql(r, "DROP TABLE temp.dax_repair_rows");
+    }
+    sqlite3_free(c.names);
+    sqlite3_free(c.copies);
+    sqlite3_free(c.key);
+}
+
 static void repair_reindex(struct repair *r)
 {
     for (uint32_t i = 0; i < r->tree_count; i++) {
@@ -285,6 +335,10 @@ static void repair_reindex(struct repair *r)
             continue;
         if (t->means == MEANS_REINDEX)
             (void)repair_sql(r, "REINDEX main.\"%w\"", t->object->name);
+        if (t->unordered) {
+            repair_sort(r, t->object->name);
+            continue; /* it has filled the indexes as well */
+        }
         for (uint32_t k = 0; t->loses && k < r->map->object_count; k++) {
             const struct walk_object *o = &r->map->objects[k];
             const struct repair_tree *x = repair_tree_of(r, o->root);

@@ -30,6 +30,8 @@ struct repair_loss {
     uint64_t rows_most;
     bool has_from, has_to;
     int64_t from, to; /* rowids, both inclusive */
+    /* Of a table WITHOUT ROWID: the keys between which they lie, both exclusive; "": not known. */
+    char key_after[160], key_before[160];
 };
 
 struct repair_entry {
@@ -48,13 +50,32 @@ struct repair_entry {
 enum repair_means {
     MEANS_NONE,    /* see why */
     MEANS_REINDEX, /* empty it, let SQLite fill it */
-    MEANS_ROWS     /* of a table with rowids: keep the leaves, build what is above them */
+    MEANS_ROWS,    /* of a table with rowids: keep the leaves, build what is above them */
+    MEANS_KEYS     /* of a table WITHOUT ROWID: keep the rows */
+};
+
+/* A table WITHOUT ROWID. */
+struct repair_key {
+    char *name; /* owned; NULL: the end of a list */
+    unsigned columns;
 };
 
 /* A leaf that is kept. */
 struct repair_leaf {
     uint32_t page;
     int64_t min, max;
+};
+
+/* A cell of a page of a table WITHOUT ROWID, or all cells of a leaf. */
+struct repair_item {
+    uint32_t page;
+    uint32_t cell;
+};
+#define ITEM_LEAF UINT32_MAX
+
+struct repair_items {
+    struct repair_item *item; /* owned */
+    uint32_t count, room;
 };
 
 /* An object with bad pages. */
@@ -77,7 +98,14 @@ struct repair_tree {
     uint32_t leaf_count, leaf_room;
     uint32_t leaves_seen; /* that can be read ... */
     uint64_t rows_seen;   /* ... and their rows */
-    uint64_t rows_lost;   /* of these: a piece of them is bad */
+    uint64_t rows_lost;   /* a piece of them is bad */
+    /* of a table WITHOUT ROWID */
+    unsigned key_columns;
+    struct repair_items items; /* what is kept, in the order of the key */
+    struct repair_items
+        gaps;          /* bad pages; cell: how many items come before, ITEM_LEAF: not known */
+    uint32_t in_order; /* so many items are of its own pages */
+    bool unordered;    /* no, in another order */
 };
 
 enum repair_fate {
@@ -105,12 +133,14 @@ struct repair {
     sqlite3 *db;
     struct conn *c;
     struct interrupt interrupt;
-    char **keys; /* owned, as its texts: names of tables WITHOUT ROWID; NULL at the end */
+    struct repair_key *keys; /* owned: the tables WITHOUT ROWID */
     /* what is known, once the writer lock is held */
     struct owner_map *owners;
     const struct walk_map *map;   /* of owners; NULL: not looked at yet */
     struct repair_entry *entries; /* owned */
     uint32_t entry_count;
+    struct repair_entry **open; /* owned: entries of the database that are open, by page */
+    uint32_t open_count;
     uint32_t *bad;  /* owned, of each page: 0, or its (first) entry's number + 1, or BAD_ALONE */
     uint8_t *below; /* owned, of each page: BELOW_... */
     struct repair_tree *trees; /* owned */
@@ -169,6 +199,27 @@ bool repair_put(struct repair *r, uint32_t page, const uint8_t *d);
 /* Are the bad bytes of the page, if any, in chosen entries? */
 bool repair_writable(const struct repair *r, uint32_t page);
 void repair_map_set(struct repair *r, uint32_t page, enum dbformat_map_type type, uint32_t parent);
+/* Can all pages of the cell's overflow be read? owner != 0: they stay in use, of a cell of that page.
+ * *broken_out: the first that cannot. */
+bool repair_chain(struct repair *r, const struct dbformat_ref *ref, uint32_t owner,
+                  uint32_t *broken_out);
+/* A page for the table: one that it gives up, else a free one. *from: where to begin to look, 2 at
+ * first. 0: there is none, r->code is set. */
+uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_t *from);
+
+/* A b-tree page that is being filled: cells from its end, their pointers from its beginning. */
+struct repair_page {
+    uint8_t *d;
+    uint32_t header;
+    uint32_t cells;
+    uint32_t content;
+};
+/* d: page_size bytes. type: as in the file format. */
+void repair_page_begin(struct repair *r, struct repair_page *p, uint8_t *d, uint8_t type);
+/* child 0: a leaf. It fits. */
+void repair_page_add(struct repair_page *p, uint32_t child, const uint8_t *cell, uint32_t length);
+void repair_page_last(struct repair_page *p, uint32_t child);
+void repair_page_end(struct repair_page *p);
 /* Write the new state: r->chosen trees, free list, pointer map, entries. */
 void repair_apply(struct repair *r);
 
@@ -179,9 +230,21 @@ void repair_apply(struct repair *r);
 void repair_table_scan(struct repair *r, struct repair_tree *t);
 /* Write the table anew as far as it has to be. */
 void repair_table_apply(struct repair *r, struct repair_tree *t);
-/* What is lost with the bad page `page` of the tree: added to *loss. */
+/* What is lost with the bad page `page` of the tree: part->pages is 0 if nothing. *part is zeros. */
 void repair_table_loss(struct repair *r, const struct repair_tree *t, uint32_t page,
-                       struct repair_loss *loss);
+                       struct repair_loss *part);
+
+/* --- repair_keys.c, repair_keys_build.c: tables WITHOUT ROWID: the same -------------------------- */
+
+void repair_keys_scan(struct repair *r, struct repair_tree *t);
+void repair_keys_apply(struct repair *r, struct repair_tree *t);
+void repair_keys_loss(struct repair *r, const struct repair_tree *t, uint32_t page,
+                      struct repair_loss *part);
+/* False: no memory. */
+bool repair_items_add(struct repair *r, struct repair_items *list, struct repair_item item);
+/* Cell i of a page in d that was looked at. */
+void repair_key_cell(const struct repair *r, const uint8_t *d, uint32_t i,
+                     struct dbformat_ref *out);
 
 /* --- repair_answer.c ---------------------------------------------------------------------------- */
 

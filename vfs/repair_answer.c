@@ -43,6 +43,8 @@ static void answer_loss(struct json *j, const struct repair_loss *loss)
     json_number(j, "rows_most", loss->rows_most);
     answer_rowid(j, "rowid_from", loss->has_from, loss->from);
     answer_rowid(j, "rowid_to", loss->has_to, loss->to);
+    json_text_or_null(j, "key_after", loss->key_after);
+    json_text_or_null(j, "key_before", loss->key_before);
     json_object_close(j);
 }
 

@@ -16,6 +16,7 @@
 #include "vfs/report.h"
 
 #define LEAF_INDEX 0x0au
+#define LEAF_TABLE 0x0du
 #define HEADER_FREE_TRUNK 32u
 #define HEADER_FREE_COUNT 36u
 #define POINTER_BYTES 5u
@@ -26,6 +27,12 @@ static void pages_put32(uint8_t *p, uint32_t v)
 {
     for (int i = 3; i >= 0; i--, v >>= 8)
         p[i] = (uint8_t)v;
+}
+
+static void pages_put16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
 }
 
 /* --- reading and writing ---------------------------------------------------------------------- */
@@ -43,13 +50,15 @@ bool repair_load(struct repair *r, uint32_t page, void *buf, uint32_t len)
 
 static struct repair_entry *pages_entry(const struct repair *r, uint64_t engine_page)
 {
-    for (uint32_t i = 0; i < r->entry_count; i++) {
-        struct repair_entry *e = &r->entries[i];
-        if (e->media.part == MEDIA_BASE && e->media.page == engine_page &&
-            e->media.status == MEDIA_QUARANTINED && e->done == REPAIR_NOTHING)
-            return e;
+    uint32_t low = 0, high = r->open_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (r->open[mid]->media.page < engine_page)
+            low = mid + 1;
+        else
+            high = mid;
     }
-    return NULL;
+    return low < r->open_count && r->open[low]->media.page == engine_page ? r->open[low] : NULL;
 }
 
 bool repair_writable(const struct repair *r, uint32_t page)
@@ -103,6 +112,82 @@ bool repair_put(struct repair *r, uint32_t page, const uint8_t *d)
         at += n;
     }
     return true;
+}
+
+/* --- pages of trees --------------------------------------------------------------------------- */
+
+bool repair_chain(struct repair *r, const struct dbformat_ref *ref, uint32_t owner,
+                  uint32_t *broken_out)
+{
+    const struct walk_map *m = r->map;
+    uint64_t left = ref->overflow_bytes, each = m->header.usable - 4;
+    uint32_t page = ref->overflow, before = owner; /* no page owns itself */
+    uint8_t next[4];
+    while (left) {
+        enum walk_role role = page >= 2 && page <= m->pages ? walk_role(m, page) : WALK_LOCK_BYTE;
+        *broken_out = page;
+        if ((!walk_is_overflow(role) && role != WALK_NONE) || r->bad[page] ||
+            !repair_load(r, page, next, sizeof next))
+            return false;
+        if (owner) {
+            r->fate[page] = FATE_USED;
+            repair_map_set(r, page, before == owner ? MAP_OVERFLOW_FIRST : MAP_OVERFLOW, before);
+            before = page;
+        }
+        left -= left < each ? left : each;
+        page = dbformat_u32(next);
+    }
+    return true;
+}
+
+uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_t *from)
+{
+    const struct walk_map *m = r->map;
+    for (uint32_t p = *from; p <= m->pages; p++) {
+        bool own = r->fate[p] == FATE_FREE && walk_root_of(m, p) == t->root;
+        if (own && repair_writable(r, p)) {
+            *from = p + 1;
+            return p;
+        }
+    }
+    *from = m->pages + 1;
+    for (uint32_t p = 2; p <= m->pages; p++) {
+        enum walk_role role = walk_role(m, p);
+        bool is_free = role == WALK_FREE || role == WALK_TRUNK || (role == WALK_NONE && t->adopts);
+        if (is_free && r->fate[p] == FATE_OLD && repair_writable(r, p))
+            return p;
+    }
+    repair_fail(r, SQLITE_FULL, "table \"%s\" needs a page, and none is free", t->object->name);
+    return 0;
+}
+
+void repair_page_begin(struct repair *r, struct repair_page *p, uint8_t *d, uint8_t type)
+{
+    bool leaf = type == LEAF_INDEX || type == LEAF_TABLE;
+    memset(d, 0, repair_page_size(r));
+    d[0] = type;
+    *p = (struct repair_page){d, leaf ? 8 : 12, 0, r->map->header.usable};
+}
+
+void repair_page_add(struct repair_page *p, uint32_t child, const uint8_t *cell, uint32_t length)
+{
+    uint32_t before = child ? 4 : 0, whole = before + length;
+    p->content -= whole < 4 ? 4 : whole;
+    if (child)
+        pages_put32(p->d + p->content, child);
+    memcpy(p->d + p->content + before, cell, length);
+    pages_put16(p->d + p->header + 2 * p->cells++, p->content);
+}
+
+void repair_page_last(struct repair_page *p, uint32_t child)
+{
+    pages_put32(p->d + 8, child);
+}
+
+void repair_page_end(struct repair_page *p)
+{
+    pages_put16(p->d + 3, p->cells);
+    pages_put16(p->d + 5, p->content & 0xffff); /* 65536 is 0 */
 }
 
 /* --- an index --------------------------------------------------------------------------------- */
@@ -350,6 +435,8 @@ void repair_apply(struct repair *r)
         struct repair_tree *t = &r->trees[i];
         if (t->chosen && t->means == MEANS_REINDEX)
             pages_empty_index(r, t);
+        else if (t->chosen && t->means == MEANS_KEYS)
+            repair_keys_apply(r, t);
         else if (t->chosen)
             repair_table_apply(r, t);
     }

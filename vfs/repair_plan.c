@@ -1,13 +1,14 @@
 /* repair_plan.c: what is bad, whose it is, what can be done about it and what that costs.
  *
  * An object is repaired as a whole: an index with any bad page is emptied and filled again; a table
- * with rowids keeps every leaf that can be read, and what is above the leaves is built anew. So a bad
- * interior page costs nothing, provided that all leaves are known. They are if
+ * with rowids keeps every leaf that can be read, and what is above the leaves is built anew; one WITHOUT
+ * ROWID keeps every row (repair_keys.c). So a bad interior page costs nothing, or its own rows, provided
+ * that all leaves are known. They are if
  *   - the map before, or a pointer map that can be read, says what hung below the bad page; or
- *   - all pages that nobody names can only be this table's: no other table with rowids has a bad
- *     page with unknown children, nothing is damaged, and sqlite_schema is whole. Those of them that
- *     are leaves of tables are adopted. (Pages of overflow cannot be taken for such: they begin with
- *     the number of a page, which is below ADOPT_PAGES_MAX.)
+ *   - all pages that nobody names can only be this table's: no other table has a bad page with unknown
+ *     children, nor has the free list, nothing is damaged, and sqlite_schema is whole. Those of them
+ *     that are pages of its kind are adopted. (Pages of overflow cannot be taken for such: they begin
+ *     with the number of a page, which is below ADOPT_PAGES_MAX.)
  * Two tables at once that would have to adopt are refused: their leaves cannot be told apart.
  *
  * What an object no longer uses becomes free, and so does what nobody names, if no hole is left below
@@ -24,11 +25,8 @@
 
 #include "vfs/repair.h"
 
-/* The first byte of a page's number below this is none of a leaf (13) or interior page (5). */
+/* The first byte of a page's number below this is none of a b-tree page (2, 5, 10, 13). */
 #define ADOPT_PAGES_MAX UINT32_C(0x02000000)
-
-/* Entries that the engine closes in one transaction. */
-#define PLAN_ENTRIES_MAX 64u
 
 /* The map knows what hangs below a bad page: it was made before the page was bad, or kept that. */
 static bool plan_knows(const struct repair *r, uint32_t page)
@@ -72,6 +70,21 @@ static bool plan_is_open(const struct repair_entry *e)
            e->done == REPAIR_NOTHING;
 }
 
+static int plan_compare_pages(const void *a, const void *b)
+{
+    const struct repair_entry *x = *(struct repair_entry *const *)a;
+    const struct repair_entry *y = *(struct repair_entry *const *)b;
+    return x->media.page < y->media.page ? -1 : x->media.page > y->media.page;
+}
+
+static void plan_sort_open(struct repair *r)
+{
+    for (uint32_t i = 0; i < r->entry_count; i++)
+        if (plan_is_open(&r->entries[i]))
+            r->open[r->open_count++] = &r->entries[i];
+    qsort(r->open, r->open_count, sizeof(struct repair_entry *), plan_compare_pages);
+}
+
 static void plan_mark_bad(struct repair *r)
 {
     const struct walk_map *m = r->map;
@@ -109,12 +122,13 @@ static void plan_mark_bad(struct repair *r)
 
 /* --- objects ---------------------------------------------------------------------------------- */
 
-static bool plan_has_keys(const struct repair *r, const struct walk_object *o)
+/* Columns of the primary key of a table WITHOUT ROWID, 0: it is none. */
+static unsigned plan_key_columns(const struct repair *r, const struct walk_object *o)
 {
-    for (char **k = r->keys; k && *k; k++)
-        if (strcasecmp(*k, o->name) == 0)
-            return true;
-    return false;
+    for (const struct repair_key *k = r->keys; k && k->name; k++)
+        if (strcasecmp(k->name, o->name) == 0)
+            return k->columns;
+    return 0;
 }
 
 static struct repair_tree *plan_add_tree(struct repair *r, uint32_t root)
@@ -143,10 +157,8 @@ static struct repair_tree *plan_add_tree(struct repair *r, uint32_t root)
         snprintf(t->why, sizeof t->why, "nobody knows what object it belongs to");
     else if (t->object->index)
         t->means = MEANS_REINDEX;
-    else if (plan_has_keys(r, t->object))
-        snprintf(t->why, sizeof t->why,
-                 "rows of a table WITHOUT ROWID would be lost, and that is not supported: restore "
-                 "a backup, or use .recover");
+    else if ((t->key_columns = plan_key_columns(r, t->object)) != 0)
+        t->means = MEANS_KEYS;
     else
         t->means = MEANS_ROWS;
     return t;
@@ -188,10 +200,12 @@ static void plan_trees(struct repair *r)
 
 /* --- leaves without an owner ------------------------------------------------------------------- */
 
-static bool plan_is_orphan_leaf(struct repair *r, uint32_t page)
+static bool plan_is_orphan(struct repair *r, uint32_t page, bool keys)
 {
-    return walk_role(r->map, page) == WALK_NONE && !r->bad[page] &&
-           repair_load(r, page, r->buf, 8) && r->buf[0] == 0x0d;
+    uint8_t type;
+    if (walk_role(r->map, page) != WALK_NONE || r->bad[page] || !repair_load(r, page, &type, 1))
+        return false;
+    return keys ? type == 0x0a || type == 0x02 : type == 0x0d;
 }
 
 /* No leaf is without an owner: the pages that may be leaves are. */
@@ -203,29 +217,48 @@ static void plan_no_orphans(struct repair *r)
     }
 }
 
-/* Who may adopt? At most one. */
-static void plan_adopt(struct repair *r)
+/* A page of the free list whose leaves nobody knows: what was deleted must not come back. */
+static bool plan_trunk_open(const struct repair *r)
+{
+    for (uint32_t p = 2; p <= r->map->pages; p++)
+        if (walk_role(r->map, p) == WALK_TRUNK && plan_is_bad_hole(r, p))
+            return true;
+    return false;
+}
+
+/* The one object that may adopt, NULL: there is none, or more than one. An index that is filled again
+ * needs its pages no more; but they are not to be taken for those of a table WITHOUT ROWID. */
+static struct repair_tree *plan_adopter(struct repair *r)
 {
     struct repair_tree *only = NULL;
-    uint32_t count = 0, orphans = 0, orphans_bad = 0;
-    bool sound = !r->schema_bad && !r->damaged && r->map->pages < ADOPT_PAGES_MAX;
-    for (uint32_t p = 2; sound && p <= r->map->pages && r->code == SQLITE_OK; p++) {
-        orphans_bad += walk_role(r->map, p) == WALK_NONE && r->bad[p];
-        orphans += plan_is_orphan_leaf(r, p);
-    }
-    if (sound && !orphans && !orphans_bad)
-        plan_no_orphans(r);
+    uint32_t count = 0, indexes = 0;
     for (uint32_t i = 0; i < r->tree_count; i++) {
         struct repair_tree *t = &r->trees[i];
+        indexes += t->open && t->means == MEANS_REINDEX;
         if (t->open && t->means != MEANS_REINDEX) {
             count++;
             only = t;
         }
     }
-    bool may = sound && count == 1 && only->means == MEANS_ROWS && (orphans || orphans_bad);
+    bool can = count == 1 && (only->means == MEANS_ROWS || (only->means == MEANS_KEYS && !indexes));
+    return can ? only : NULL;
+}
+
+static void plan_adopt(struct repair *r)
+{
+    uint32_t orphans = 0, orphans_bad = 0;
+    bool sound = !r->schema_bad && !r->damaged && r->map->pages < ADOPT_PAGES_MAX;
+    for (uint32_t p = 2; sound && p <= r->map->pages && r->code == SQLITE_OK; p++) {
+        orphans_bad += walk_role(r->map, p) == WALK_NONE && r->bad[p];
+        orphans += plan_is_orphan(r, p, false) || plan_is_orphan(r, p, true);
+    }
+    if (sound && !orphans && !orphans_bad)
+        plan_no_orphans(r);
+    struct repair_tree *only = plan_adopter(r);
+    bool may = sound && only && (orphans || orphans_bad) && !plan_trunk_open(r);
     for (uint32_t i = 0; i < r->tree_count && !may; i++) {
         struct repair_tree *t = &r->trees[i];
-        if (!t->open || t->means != MEANS_ROWS)
+        if (!t->open || (t->means != MEANS_ROWS && t->means != MEANS_KEYS))
             continue;
         t->means = MEANS_NONE;
         snprintf(t->why, sizeof t->why,
@@ -262,10 +295,12 @@ static void plan_costs(struct repair *r)
 {
     for (uint32_t i = 0; i < r->tree_count && r->code == SQLITE_OK; i++) {
         struct repair_tree *t = &r->trees[i];
-        if (t->means != MEANS_ROWS)
-            continue;
-        repair_table_scan(r, t);
-        t->loses = t->leaves_bad || t->orphans_bad || t->rows_lost;
+        if (t->means == MEANS_ROWS)
+            repair_table_scan(r, t);
+        else if (t->means == MEANS_KEYS)
+            repair_keys_scan(r, t);
+        t->loses = t->means == MEANS_KEYS ||
+                   (t->means == MEANS_ROWS && (t->leaves_bad || t->orphans_bad || t->rows_lost));
     }
     /* An index is filled from its table. */
     for (uint32_t i = 0; i < r->tree_count; i++) {
@@ -403,7 +438,7 @@ static void plan_find_holes(struct repair *r)
     r->hole_left |= r->schema_bad || r->damaged;
 }
 
-static void plan_choose_one(struct repair *r, struct repair_entry *e, uint32_t *room)
+static void plan_choose_one(struct repair *r, struct repair_entry *e)
 {
     bool resolved = plan_is_open(e), touches = e->asked;
     e->chosen = false;
@@ -414,23 +449,14 @@ static void plan_choose_one(struct repair *r, struct repair_entry *e, uint32_t *
     }
     if (!resolved || !touches)
         return;
-    if (*room == 0) {
-        snprintf(e->how, sizeof e->how, "%u pages are repaired at once: call dax_repair again",
-                 PLAN_ENTRIES_MAX);
-        return;
-    }
-    (*room)--;
     e->chosen = true;
     e->how[0] = '\0';
 }
 
 static void plan_choose_entries(struct repair *r)
 {
-    uint32_t room = PLAN_ENTRIES_MAX;
-    for (int pass = 0; pass < 2; pass++)
-        for (uint32_t i = 0; i < r->entry_count; i++)
-            if (r->entries[i].asked == (pass == 0))
-                plan_choose_one(r, &r->entries[i], &room);
+    for (uint32_t i = 0; i < r->entry_count; i++)
+        plan_choose_one(r, &r->entries[i]);
 }
 
 /* The root of an object stays where it is. Where it shares 4096 bytes with what cannot be repaired,
@@ -464,6 +490,25 @@ static void plan_choose(struct repair *r)
         r->changes |= r->trees[i].chosen;
 }
 
+static void plan_add_loss(struct repair_loss *loss, const struct repair_loss *part)
+{
+    if (part->pages == 0)
+        return;
+    if (loss->pages == 0) {
+        *loss = *part;
+        return;
+    }
+    loss->pages++;
+    loss->rows += part->rows;
+    loss->rows_most += part->rows_most;
+    loss->has_from &= part->has_from;
+    loss->has_to &= part->has_to;
+    loss->from = part->from < loss->from ? part->from : loss->from;
+    loss->to = part->to > loss->to ? part->to : loss->to;
+    /* Which key is the greater one, only the table's collations know. */
+    loss->key_after[0] = loss->key_before[0] = '\0';
+}
+
 static void plan_losses(struct repair *r)
 {
     for (uint32_t i = 0; i < r->entry_count; i++) {
@@ -473,8 +518,12 @@ static void plan_losses(struct repair *r)
             if (p > r->map->pages)
                 continue;
             struct repair_tree *t = plan_tree_for(r, p);
+            struct repair_loss part = {0};
             if (t && t->means == MEANS_ROWS && t->loses)
-                repair_table_loss(r, t, (uint32_t)p, &e->loss);
+                repair_table_loss(r, t, (uint32_t)p, &part);
+            else if (t && t->means == MEANS_KEYS)
+                repair_keys_loss(r, t, (uint32_t)p, &part);
+            plan_add_loss(&e->loss, &part);
         }
     }
 }
@@ -484,6 +533,7 @@ static void plan_losses(struct repair *r)
 static bool plan_allocate(struct repair *r)
 {
     size_t n = (size_t)r->map->pages + 1, size = repair_page_size(r);
+    r->open = calloc((size_t)r->entry_count + 1, sizeof(struct repair_entry *));
     r->bad = calloc(n, sizeof *r->bad);
     r->below = calloc(n, 1);
     r->fate = calloc(n, 1);
@@ -492,8 +542,8 @@ static bool plan_allocate(struct repair *r)
     r->buf = malloc(size);
     r->buf2 = malloc(size);
     r->tree = malloc(sizeof *r->tree);
-    if (r->bad && r->below && r->fate && r->map_type && r->map_parent && r->buf && r->buf2 &&
-        r->tree)
+    if (r->open && r->bad && r->below && r->fate && r->map_type && r->map_parent && r->buf &&
+        r->buf2 && r->tree)
         return true;
     return repair_fail(r, SQLITE_NOMEM, "no memory");
 }
@@ -510,6 +560,7 @@ void repair_plan(struct repair *r)
     }
     if (!plan_allocate(r))
         return;
+    plan_sort_open(r);
     plan_mark_bad(r);
     plan_trees(r);
     plan_adopt(r);
@@ -522,10 +573,14 @@ void repair_plan_free(struct repair *r)
 {
     for (uint32_t i = 0; i < r->entry_count; i++)
         free(r->entries[i].data);
-    for (uint32_t i = 0; i < r->tree_count; i++)
+    for (uint32_t i = 0; i < r->tree_count; i++) {
         free(r->trees[i].leaves);
+        free(r->trees[i].items.item);
+        free(r->trees[i].gaps.item);
+    }
     free(r->entries);
     free(r->trees);
+    free(r->open);
     free(r->bad);
     free(r->below);
     free(r->fate);

@@ -48,32 +48,6 @@ static uint32_t table_cell(const struct dbformat_header *h, const uint8_t *d, ui
     return at;
 }
 
-/* Can all pages of the cell's overflow be read? owner != 0: they stay in use, of a cell of that page.
- * *broken_out: the first that cannot. */
-static bool table_chain(struct repair *r, const struct dbformat_ref *ref, uint32_t owner,
-                        uint32_t *broken_out)
-{
-    const struct walk_map *m = r->map;
-    uint64_t left = ref->overflow_bytes, each = m->header.usable - 4;
-    uint32_t page = ref->overflow, before = owner; /* no page owns itself */
-    uint8_t next[4];
-    while (left) {
-        enum walk_role role = page >= 2 && page <= m->pages ? walk_role(m, page) : WALK_LOCK_BYTE;
-        *broken_out = page;
-        if ((!walk_is_overflow(role) && role != WALK_NONE) || r->bad[page] ||
-            !repair_load(r, page, next, sizeof next))
-            return false;
-        if (owner) {
-            r->fate[page] = FATE_USED;
-            repair_map_set(r, page, before == owner ? MAP_OVERFLOW_FIRST : MAP_OVERFLOW, before);
-            before = page;
-        }
-        left -= left < each ? left : each;
-        page = dbformat_u32(next);
-    }
-    return true;
-}
-
 /* --- looking ---------------------------------------------------------------------------------- */
 
 static bool table_leaf_add(struct repair *r, struct repair_tree *t, struct repair_leaf leaf)
@@ -116,7 +90,7 @@ static void table_scan_leaf(struct repair *r, struct repair_tree *t, uint32_t pa
         int64_t rowid;
         (void)table_cell(h, r->buf, i, &p->refs[i], &length, &rowid);
         if (p->refs[i].overflow_bytes && table_leaf_chains(r, page) &&
-            !table_chain(r, &p->refs[i], 0, &broken)) {
+            !repair_chain(r, &p->refs[i], 0, &broken)) {
             t->rows_lost++;
             continue;
         }
@@ -202,7 +176,7 @@ static void table_row(struct repair *r, uint32_t page, struct repair_loss *part)
         return;
     for (uint32_t i = 0; i < r->tree->count; i++) {
         const struct dbformat_ref *ref = &r->tree->refs[i];
-        if (!ref->overflow_bytes || table_chain(r, ref, 0, &broken) || broken != page)
+        if (!ref->overflow_bytes || repair_chain(r, ref, 0, &broken) || broken != page)
             continue;
         (void)table_cell(h, r->buf, i, ref, &length, &part->from);
         part->to = part->from;
@@ -211,81 +185,29 @@ static void table_row(struct repair *r, uint32_t page, struct repair_loss *part)
 }
 
 void repair_table_loss(struct repair *r, const struct repair_tree *t, uint32_t page,
-                       struct repair_loss *loss)
+                       struct repair_loss *part)
 {
     enum walk_role role = walk_role(r->map, page);
-    struct repair_loss part = {.pages = 1, .rows = 1, .rows_most = 1};
     bool leaf = role == WALK_LEAF || role == WALK_ROOT_LEAF || role == WALK_NONE ||
                 ((role == WALK_ROOT || role == WALK_TREE) && !(r->below[page] & BELOW_TREE));
+    part->pages = part->rows = part->rows_most = 1;
     if (walk_is_overflow(role)) {
-        table_row(r, page, &part);
+        table_row(r, page, part);
     } else if (leaf) {
-        part.rows_most = (r->map->header.usable - LEAF_HEADER) / CELL_LEAST;
-        part.rows = t->leaves_seen ? t->rows_seen / t->leaves_seen : part.rows_most;
-        table_range(r, t, page, &part);
-        uint64_t wide = (uint64_t)part.to - (uint64_t)part.from + 1;
-        if (part.has_from && part.has_to && wide && wide < part.rows_most)
-            part.rows_most = wide;
-        if (part.rows > part.rows_most)
-            part.rows = part.rows_most;
+        part->rows_most = (r->map->header.usable - LEAF_HEADER) / CELL_LEAST;
+        part->rows = t->leaves_seen ? t->rows_seen / t->leaves_seen : part->rows_most;
+        table_range(r, t, page, part);
+        uint64_t wide = (uint64_t)part->to - (uint64_t)part->from + 1;
+        if (part->has_from && part->has_to && wide && wide < part->rows_most)
+            part->rows_most = wide;
+        if (part->rows > part->rows_most)
+            part->rows = part->rows_most;
     } else {
-        return;
+        part->pages = 0;
     }
-    if (loss->pages == 0) {
-        *loss = part;
-        return;
-    }
-    loss->pages++;
-    loss->rows += part.rows;
-    loss->rows_most += part.rows_most;
-    loss->has_from &= part.has_from;
-    loss->has_to &= part.has_to;
-    loss->from = part.from < loss->from ? part.from : loss->from;
-    loss->to = part.to > loss->to ? part.to : loss->to;
 }
 
 /* --- building --------------------------------------------------------------------------------- */
-
-/* A page that is being filled: cells from its end, their pointers from its beginning. */
-struct table_page {
-    uint8_t *d;
-    uint32_t header;
-    uint32_t cells;
-    uint32_t content;
-};
-
-static void table_page_begin(struct repair *r, struct table_page *b, uint8_t *d, uint8_t type)
-{
-    memset(d, 0, repair_page_size(r));
-    d[0] = type;
-    *b = (struct table_page){d, type == LEAF_TABLE ? LEAF_HEADER : INTERIOR_HEADER, 0,
-                             r->map->header.usable};
-}
-
-static void table_put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static void table_put32(uint8_t *p, uint32_t v)
-{
-    table_put16(p, v >> 16);
-    table_put16(p + 2, v & 0xffff);
-}
-
-static void table_page_add(struct table_page *b, const uint8_t *cell, uint32_t length)
-{
-    b->content -= length < 4 ? 4 : length;
-    memcpy(b->d + b->content, cell, length);
-    table_put16(b->d + b->header + 2 * b->cells++, b->content);
-}
-
-static void table_page_end(struct table_page *b)
-{
-    table_put16(b->d + 3, b->cells);
-    table_put16(b->d + 5, b->content & 0xffff); /* 65536 is 0 */
-}
 
 static unsigned table_varint(uint64_t v, uint8_t *to)
 {
@@ -313,50 +235,28 @@ static unsigned table_varint(uint64_t v, uint8_t *to)
 static bool table_leaf_filter(struct repair *r, uint32_t page, bool *changed_out)
 {
     const struct dbformat_header *h = &r->map->header;
-    struct table_page b;
+    struct repair_page b;
     *changed_out = false;
     if (!repair_load(r, page, r->buf, h->page_size) ||
         !dbformat_tree_page(h, page, r->buf, true, r->tree))
         return repair_fail(r, SQLITE_CORRUPT, "page %u has changed", page);
-    table_page_begin(r, &b, r->buf2, LEAF_TABLE);
+    repair_page_begin(r, &b, r->buf2, LEAF_TABLE);
     for (uint32_t i = 0; i < r->tree->count && r->code == SQLITE_OK; i++) {
         const struct dbformat_ref *ref = &r->tree->refs[i];
         uint32_t length, broken;
         int64_t rowid;
         uint32_t at = table_cell(h, r->buf, i, ref, &length, &rowid);
         bool follow = ref->overflow_bytes && table_leaf_chains(r, page);
-        if (follow && !table_chain(r, ref, 0, &broken)) {
+        if (follow && !repair_chain(r, ref, 0, &broken)) {
             *changed_out = true;
             continue;
         }
-        table_page_add(&b, r->buf + at, length);
+        repair_page_add(&b, 0, r->buf + at, length);
         if (follow)
-            (void)table_chain(r, ref, page, &broken);
+            (void)repair_chain(r, ref, page, &broken);
     }
-    table_page_end(&b);
+    repair_page_end(&b);
     return r->code == SQLITE_OK;
-}
-
-/* A page for what is above the leaves: one that the table gives up, else a free one. */
-static uint32_t table_take_page(struct repair *r, const struct repair_tree *t, uint32_t *from)
-{
-    const struct walk_map *m = r->map;
-    for (uint32_t p = *from; p <= m->pages; p++) {
-        bool own = r->fate[p] == FATE_FREE && walk_root_of(m, p) == t->root;
-        if (own && repair_writable(r, p)) {
-            *from = p + 1;
-            return p;
-        }
-    }
-    *from = m->pages + 1;
-    for (uint32_t p = 2; p <= m->pages; p++) {
-        enum walk_role role = walk_role(m, p);
-        bool is_free = role == WALK_FREE || role == WALK_TRUNK || (role == WALK_NONE && t->adopts);
-        if (is_free && r->fate[p] == FATE_OLD && repair_writable(r, p))
-            return p;
-    }
-    repair_fail(r, SQLITE_FULL, "table \"%s\" needs a page, and none is free", t->object->name);
-    return 0;
 }
 
 /* How many children from `first` on fit on one interior page. */
@@ -380,29 +280,28 @@ static uint32_t table_fit(const struct repair *r, const struct repair_leaf *c, u
 static void table_interior(struct repair *r, uint32_t page, const struct repair_leaf *c,
                            uint32_t count)
 {
-    struct table_page b;
-    uint8_t cell[13];
-    table_page_begin(r, &b, r->buf2, INTERIOR_TABLE);
+    struct repair_page b;
+    uint8_t varint[9];
+    repair_page_begin(r, &b, r->buf2, INTERIOR_TABLE);
     for (uint32_t i = 0; i < count; i++) {
         repair_map_set(r, c[i].page, MAP_TREE, page);
-        table_put32(cell, c[i].page);
         if (i + 1 < count)
-            table_page_add(&b, cell, 4 + table_varint((uint64_t)c[i].max, cell + 4));
+            repair_page_add(&b, c[i].page, varint, table_varint((uint64_t)c[i].max, varint));
         else
-            table_put32(b.d + 8, c[i].page);
+            repair_page_last(&b, c[i].page);
     }
-    table_page_end(&b);
+    repair_page_end(&b);
     (void)repair_put(r, page, r->buf2);
 }
 
 /* One leaf, or none: it is the root itself. */
 static void table_single(struct repair *r, struct repair_tree *t)
 {
-    struct table_page b;
+    struct repair_page b;
     bool changed;
     if (t->leaf_count == 0) {
-        table_page_begin(r, &b, r->buf2, LEAF_TABLE);
-        table_page_end(&b);
+        repair_page_begin(r, &b, r->buf2, LEAF_TABLE);
+        repair_page_end(&b);
     } else {
         uint32_t leaf = t->leaves[0].page;
         if (!table_leaf_filter(r, leaf, &changed))
@@ -424,7 +323,7 @@ static void table_build(struct repair *r, struct repair_tree *t)
     while (count > 1 && r->code == SQLITE_OK && table_fit(r, c, 0, count) < count) {
         uint32_t above = 0;
         for (uint32_t first = 0; first < count && r->code == SQLITE_OK;) {
-            uint32_t n = table_fit(r, c, first, count), page = table_take_page(r, t, &from);
+            uint32_t n = table_fit(r, c, first, count), page = repair_take_page(r, t, &from);
             if (!page)
                 return;
             r->fate[page] = FATE_USED;

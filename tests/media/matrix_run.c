@@ -373,8 +373,8 @@ static void end_repair(void)
     repair_all(true);
     if (errors_open(run.w) > 0) {
         printf("result: not repairable: %s\n", run.r->at.name);
-        CHECK(run.r->at.object == OBJECT_SCHEMA || run.r->at.object == OBJECT_W ||
-                  run.r->at.file == FILE_SIDECAR || run.r->page_size < POISON_PAGE_BYTES,
+        CHECK(run.r->at.object == OBJECT_SCHEMA || run.r->at.file == FILE_SIDECAR ||
+                  run.r->page_size < POISON_PAGE_BYTES,
               "not repaired: %s",
               db_text(run.w, "SELECT dax_repair(%llu)", (unsigned long long)run.r->at.page));
         end_heal();
