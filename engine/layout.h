@@ -19,7 +19,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-media integers are 
 
 #define DAX_SIDECAR_LAYOUT "daxlite"   /* libpmemobj's layout name */
 #define DAX_SIDECAR_MAGIC "DAXLITE1"
-#define DAX_SIDECAR_VERSION 3u
+#define DAX_SIDECAR_VERSION 4u
+/* Before it the twin did not say where everything is: a seal was in that line. */
+#define DAX_SIDECAR_VERSION_PLACES 4u
 /* The oldest that is still used: no ledger, no fault note, seals in 62 lines, ring and twin at
  * multiples of 256. */
 #define DAX_SIDECAR_VERSION_OLDEST 2u
@@ -63,7 +65,22 @@ struct seal {
 };
 static_assert(sizeof(struct seal) == DAX_LINE_BYTES, "a seal is a line");
 
-#define DAX_SEALS (DAX_PAGE_LINES - 3)
+#define DAX_SEALS (DAX_PAGE_LINES - 4)
+
+/* Where everything is, for when the root cannot be read: found by its magic and its place in a page. */
+#define DAX_PLACES_MAGIC "DAXWHERE"
+struct sidecar_places {
+    char magic[8];
+    uint32_t version; /* as in the root */
+    uint32_t reserved;
+    uint64_t root_offset;
+    uint64_t ring_offset;
+    uint64_t ring_bytes;
+    uint64_t ledger_offset;
+    uint64_t twin_offset; /* of this page */
+    uint64_t hash;        /* XXH3 of the 56 bytes before it */
+};
+static_assert(sizeof(struct sidecar_places) == DAX_LINE_BYTES, "places are a line");
 
 /* Last words of a process that met a media error which could not be helped: the next open enters it
  * into the ledger. */
@@ -84,7 +101,8 @@ static_assert(sizeof(struct fault_note) == DAX_LINE_BYTES, "a note is a line");
 struct sidecar_twin {
     struct cursor_slot cursor[2]; /* as in the root */
     struct seal seal[DAX_SEALS];
-    struct fault_note note; /* version 2: one more seal */
+    struct sidecar_places places; /* up to version 3: one more seal */
+    struct fault_note note;       /* version 2: one more seal */
 };
 static_assert(sizeof(struct sidecar_twin) == DAX_PAGE_BYTES, "the twin is a page");
 

@@ -182,6 +182,24 @@ uint64_t ledger_last_id(const struct sidecar *s)
     return last;
 }
 
+/* --- make ------------------------------------------------------------------------------------------- */
+
+void ledger_make(struct sidecar_ledger *out, const struct media_entry *list, size_t count,
+                 uint64_t last_id)
+{
+    unsigned used = 0;
+    memset(out, 0, sizeof *out);
+    for (int closed = 0; closed < 2; closed++)
+        for (size_t i = count; i-- > 0 && used < DAX_LEDGER_ENTRIES;)
+            if ((list[i].status != MEDIA_QUARANTINED) == closed)
+                ledger_encode(&list[i], &out->entry[used++]);
+    for (; used < DAX_LEDGER_ENTRIES; used++)
+        out->entry[used].hash = ledger_entry_hash(&out->entry[used]);
+    out->head.last_id = last_id;
+    out->head.hash = ledger_head_hash(&out->head);
+    out->head_again = out->head;
+}
+
 /* --- put -------------------------------------------------------------------------------------------- */
 
 /* The entry to store id in: its own, else a free one, else one that nobody can make out, else the

@@ -22,6 +22,11 @@ DAX_CHECKED dax_rc ledger_load(const struct sidecar *s, struct media_entry **out
  * transaction up. */
 DAX_CHECKED dax_rc ledger_put(struct sidecar *s, const struct media_entry *e, struct dax_err *err);
 
+/* A whole ledger in *out: of the entries in list, oldest first, all that there is room for; those that are
+ * quarantined come before others, newer ones before older ones. */
+void ledger_make(struct sidecar_ledger *out, const struct media_entry *list, size_t count,
+                 uint64_t last_id);
+
 /* Greatest id that was ever used, so that none is used again; 0: none. */
 uint64_t ledger_last_id(const struct sidecar *s);
 

@@ -239,6 +239,8 @@ dax_rc log_seal_to(struct store *s, uint64_t lsn, struct dax_err *err)
 {
     uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
     dax_rc rc = sidecar_seal(&s->sidecar, &s->persist, salt, lsn, err);
+    if (rc == DAX_IO_MEDIA && s->sidecar.bare)
+        return DAX_OK; /* made anew as soon as base is durable */
     return rc == DAX_IO_MEDIA ? log_mend_twin(s, lsn, err) : rc;
 }
 

@@ -293,6 +293,8 @@ static void media_take_note(struct store *s)
     if (note.page < DAX_MAX_PAGES)
         media_enter(s, note.part, note.page, DAX_PAGE_BYTES, note.kind,
                     "a process that was reading it through a pointer has died of it");
+    if (s->sidecar.bare) /* what is in memory goes into a new one, or is read again */
+        return;
     if (sidecar_clear_note(&s->sidecar, &s->persist, &err) != DAX_OK)
         dax_log(err.rc, "%s", err.text);
 }
@@ -433,7 +435,7 @@ dax_rc media_load(struct store *s, struct dax_err *err)
     m->entries = NULL;
     m->count = m->capacity = 0;
     m->last_id = ledger_last_id(&s->sidecar);
-    m->ledger_open = true;
+    m->ledger_open = !s->sidecar.bare;
     for (size_t i = 0; i < count && rc == DAX_OK; i++)
         if (!media_append(m, &kept[i]))
             rc = dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot load the media errors");
@@ -456,6 +458,35 @@ dax_rc media_load(struct store *s, struct dax_err *err)
         media_take_note(s);
     return rc;
 }
+void media_carry_over(struct store *s, struct sidecar_ledger *out)
+{
+    struct media *m = s->media;
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->count; i++) {
+        struct media_entry *e = &m->entries[i];
+        if (e->part == MEDIA_BASE || e->status != MEDIA_QUARANTINED)
+            continue;
+        size_t used = strlen(e->detail);
+        e->status = MEDIA_REPAIRED;
+        e->changed_us = media_now_us();
+        snprintf(e->detail + used, sizeof e->detail - used, "%sthe sidecar was made anew",
+                 used ? "; " : "");
+    }
+    ledger_make(out, m->entries, m->count, m->last_id);
+    m->peeked = m->count;
+    media_recount(m);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void media_carried_over(struct store *s)
+{
+    struct media *m = s->media;
+    pthread_mutex_lock(&m->lock);
+    m->peeked = 0;
+    m->ledger_open = true;
+    pthread_mutex_unlock(&m->lock);
+}
+
 /* --- for the VFS --------------------------------------------------------------------------------------- */
 
 size_t conn_media_list(struct conn *c, struct media_entry *out, size_t max)

@@ -135,14 +135,15 @@ uint32_t media_part_of(const struct store *s, uint64_t page)
     return log ? MEDIA_LOG : MEDIA_SIDECAR;
 }
 
-static enum media_kind media_classify_sidecar(const struct store *s, uint64_t page)
+static enum media_kind media_classify_sidecar(const struct store *s, uint64_t page,
+                                              uint64_t *end_out)
 {
-    uint64_t end;
     enum media_kind kind = MEDIA_SIGBUS;
+    *end_out = 0;
     int fd = open(s->sidecar_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return kind;
-    kind = media_classify(fd, page, s->sidecar.mode == PERSIST_MSYNC, &end);
+    kind = media_classify(fd, page, s->sidecar.mode == PERSIST_MSYNC, end_out);
     close(fd);
     return kind;
 }
@@ -156,10 +157,16 @@ dax_rc media_fault_sidecar(struct store *s, const void *addr, const struct guard
     if (fault && fault->bytes == DAX_PAGE_BYTES && at >= (const uint8_t *)s->sidecar.pool &&
         at < (const uint8_t *)s->sidecar.pool + s->sidecar.file_bytes)
         offset = (uint64_t)(at - (const uint8_t *)s->sidecar.pool);
-    uint64_t page = offset >> DAX_PAGE_SHIFT;
-    enum media_kind kind = media_classify_sidecar(s, page);
+    uint64_t page = offset >> DAX_PAGE_SHIFT, first = page, end, count = 1;
+    enum media_kind kind = media_classify_sidecar(s, page, &end);
     bool log = media_part_of(s, page) == MEDIA_LOG;
-    media_enter(s, log ? MEDIA_LOG : MEDIA_SIDECAR, page, DAX_PAGE_BYTES, kind, media_code_text(fault));
+    if (log && kind == MEDIA_TRUNCATED) { /* one entry for all that was cut off */
+        uint64_t ring = (uint64_t)(s->sidecar.ring - (const uint8_t *)s->sidecar.pool);
+        first = pages_of(end > ring ? end : ring);
+        count = pages_of(ring + s->sidecar.ring_bytes) - first;
+    }
+    media_enter(s, log ? MEDIA_LOG : MEDIA_SIDECAR, first, count * DAX_PAGE_BYTES, kind,
+                media_code_text(fault));
     return dax_err_set(err, DAX_IO_MEDIA, 0, "%s: page %llu, %s, cannot be read or stored to (%s)",
                        s->sidecar.path, (unsigned long long)page,
                        log ? "of the log" : "of the sidecar's structure", media_kind_name(kind));
@@ -167,8 +174,10 @@ dax_rc media_fault_sidecar(struct store *s, const void *addr, const struct guard
 
 void media_sidecar_refused(struct store *s)
 {
+    uint64_t end;
     media_enter(s, MEDIA_SIDECAR, s->sidecar.bad_page, DAX_PAGE_BYTES,
-                media_classify_sidecar(s, s->sidecar.bad_page), "the sidecar could not be opened");
+                media_classify_sidecar(s, s->sidecar.bad_page, &end),
+                "the sidecar could not be opened");
 }
 
 void media_sidecar_mended(struct store *s, const void *addr, const char *detail)

@@ -73,6 +73,12 @@ void media_enter_closed(struct store *s, uint64_t page, const char *detail);
 /* The open entry that covers the page ends with `status` for this page; what else it covers stays. */
 void media_close_page(struct store *s, uint32_t part, uint64_t page, uint32_t status, const char *detail);
 
+/* A ledger of all entries, for a sidecar that takes the place of this one: whatever is bad in this one is
+ * of no matter then. */
+void media_carry_over(struct store *s, struct sidecar_ledger *out);
+/* It has taken its place, and is open. */
+void media_carried_over(struct store *s);
+
 /* --- media_find.c ----------------------------------------------------------------------------------- */
 
 /* NULL: an error without a signal. Async-signal-safe. */

@@ -14,6 +14,8 @@
  * applied, unless the user says so; then every whole record is replayed and the damaged one is left
  * out. (Earlier states cannot be had from a redo log: base may hold any part of later transactions.)
  *
+ * A sidecar that libpmemobj cannot be given is read without it, and made anew in place of P4 (salvage.c).
+ *
  * What is replayed is sealed first (P7), as it is before a commit applies it.
  */
 #include "engine/recovery.h"
@@ -26,6 +28,7 @@
 #include "engine/hash.h"
 #include "engine/lines.h"
 #include "engine/media.h"
+#include "engine/salvage.h"
 #include "engine/store.h"
 
 struct recovery {
@@ -324,11 +327,13 @@ static dax_rc recovery_read(struct store *s, const struct recovery *r, bool *val
                   sidecar_sealed(&s->sidecar, salt) <= r->lsn;
     if (at_end || r->skip)
         return DAX_OK;
-    return dax_err_set(err, DAX_IO_MEDIA, 0,
-                       "%s: the log after transaction %llu, at LSN %llu, cannot be read: a media error. "
-                       "Keep copies of both files; then dax_damaged_log=skip replays what can be read "
-                       "and leaves it to PRAGMA integrity_check what is missing",
-                       s->sidecar_path, (unsigned long long)r->txid, (unsigned long long)r->lsn);
+    return dax_err_set(
+        err, DAX_IO_MEDIA, 0,
+        "%s: the log after transaction %llu, at LSN %llu, cannot be read: a media error. "
+        "What was committed after it may be lost, nothing else, and nothing was changed. "
+        "Keep copies of both files; then dax_damaged_log=skip replays what can be read "
+        "and leaves it to PRAGMA integrity_check what is missing",
+        s->sidecar_path, (unsigned long long)r->txid, (unsigned long long)r->lsn);
 }
 
 /* Walk the log from r to its end; with apply, replay it. *later_out, with look: 0, or the LSN of a
@@ -406,8 +411,8 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
                                     struct dax_err *err)
 {
     dax_rc rc = sidecar_open(s->sidecar_path, &s->sidecar, err);
-    if (rc == DAX_IO_MEDIA)
-        media_sidecar_refused(s);
+    if (rc != DAX_OK)
+        rc = salvage_open(s, rc, err);
     if (rc != DAX_OK) {
         if (err && err->sys_errno == ENOENT)
             return dax_err_set(err, DAX_CANT_OPEN, 0,
@@ -447,7 +452,7 @@ static dax_rc recovery_finish(struct store *s, const struct recovery *r, struct 
                             .size_bytes = r->size_bytes,
                             .salt = store_random(),
                             .nonce = s->mark.nonce};
-    rc = log_write_cursor(s, r->lsn, &c, err);
+    rc = s->sidecar.bare ? salvage_renew(s, &c, err) : log_write_cursor(s, r->lsn, &c, err);
     if (rc != DAX_OK)
         return rc;
     log_start(s, &c);

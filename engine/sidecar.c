@@ -143,13 +143,14 @@ static dax_rc sidecar_make_ring(struct sidecar *s, struct sidecar_root *root, st
     s->ring = (uint8_t *)s->pool + root->ring_offset;
     s->ring_bytes = root->ring_bytes;
     s->twin = (struct sidecar_twin *)(void *)((uint8_t *)s->pool + root->twin_offset);
-    s->has_note = true;
-    pmemobj_memset_persist(s->pool, s->twin, 0, sizeof *s->twin);
+    s->has_note = s->has_places = true;
+    s->seal_lines = DAX_SEALS;
     return DAX_OK;
 }
 
-/* All entries free, the hash of each fitting. */
-static dax_rc sidecar_make_ledger(struct sidecar *s, struct sidecar_root *root, struct dax_err *err)
+/* Without a seed: all entries free, the hash of each fitting. */
+static dax_rc sidecar_make_ledger(struct sidecar *s, const struct sidecar_seed *seed,
+                                  struct sidecar_root *root, struct dax_err *err)
 {
     PMEMoid oid;
     if (pmemobj_alloc(s->pool, &oid, SIDECAR_LEDGER_OBJECT, SIDECAR_LEDGER_TYPE, NULL, NULL) != 0)
@@ -165,12 +166,13 @@ static dax_rc sidecar_make_ledger(struct sidecar *s, struct sidecar_root *root, 
     root->ledger_offset = sidecar_round_up(oid.off, DAX_PAGE_BYTES);
     root->ledger_bytes = sizeof *fresh;
     s->ledger = (struct sidecar_ledger *)(void *)((uint8_t *)s->pool + root->ledger_offset);
-    pmemobj_memcpy_persist(s->pool, s->ledger, fresh, sizeof *fresh);
+    pmemobj_memcpy_persist(s->pool, s->ledger, seed->ledger ? seed->ledger : fresh, sizeof *fresh);
     free(fresh);
     return DAX_OK;
 }
 
-static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
+static dax_rc sidecar_make_pool(struct sidecar *s, const struct sidecar_seed *seed,
+                                struct dax_err *err)
 {
     s->pool = sidecar_pmemobj_create(s->path);
     if (!s->pool)
@@ -182,13 +184,23 @@ static dax_rc sidecar_make_pool(struct sidecar *s, struct dax_err *err)
                            pmemobj_errormsg());
     struct sidecar_root fresh = {.version = DAX_SIDECAR_VERSION};
     memcpy(fresh.magic, DAX_SIDECAR_MAGIC, sizeof fresh.magic);
-    dax_rc rc = sidecar_make_ledger(s, &fresh, err); /* first: the ring takes all that is left */
+    dax_rc rc =
+        sidecar_make_ledger(s, seed, &fresh, err); /* first: the ring takes all that is left */
     if (rc == DAX_OK)
         rc = sidecar_make_ring(s, &fresh, err);
     if (rc != DAX_OK)
         return rc;
     fresh.hash = sidecar_root_hash(&fresh);
     s->root = sidecar_root_address(s->pool, root);
+    struct sidecar_twin twin = {.cursor = {{.seq = 0}}};
+    if (seed->cursor) {
+        fresh.cursor[0] = *seed->cursor;
+        fresh.cursor[0].seq = 1;
+        fresh.cursor[0].hash = sidecar_slot_hash(&fresh.cursor[0]);
+        twin.cursor[0] = fresh.cursor[0];
+    }
+    sidecar_places_of(s, &twin.places);
+    pmemobj_memcpy_persist(s->pool, s->twin, &twin, sizeof twin);
     pmemobj_memcpy_persist(s->pool, s->root, &fresh, sizeof fresh);
     return DAX_OK;
 }
@@ -303,8 +315,33 @@ static dax_rc sidecar_give_name(struct sidecar *s, int fd, const char *unfinishe
                        path);
 }
 
-dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
-                      struct sidecar *out, struct dax_err *err)
+/* The finished file in place of the one that has the name, which gets another one. */
+static dax_rc sidecar_take_place(struct sidecar *s, int fd, const char *unfinished,
+                                 const char *path, bool *kept_out, struct dax_err *err)
+{
+    char *aside = NULL;
+    int e = base_fsync(fd);
+    if (e != 0)
+        return dax_err_set(err, DAX_IO_WRITE, e, "cannot sync the log \"%s\"", unfinished);
+    char *name = strdup(path);
+    if (!name || asprintf(&aside, "%s-bad", path) < 0) {
+        free(name);
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to make the log \"%s\"", path);
+    }
+    free(s->path);
+    s->path = name;
+    (void)unlink(aside);
+    *kept_out = link(path, aside) == 0;
+    free(aside);
+    if (rename(unfinished, path) == 0)
+        return DAX_OK;
+    return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot put a new log in place of \"%s\"", path);
+}
+
+/* kept_out: NULL where no file may have the name. */
+static dax_rc sidecar_make(const char *path, const struct stat *like, uint64_t bytes,
+                           const struct sidecar_seed *seed, bool *kept_out, struct sidecar *out,
+                           struct dax_err *err)
 {
     struct sidecar s = {.file_bytes = sidecar_round_up(bytes, DAX_PAGE_BYTES), .fd = -1};
     int fd = -1;
@@ -324,14 +361,15 @@ dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
     if (rc == DAX_OK)
         sidecar_clear_bad_blocks(fd, unfinished);
     if (rc == DAX_OK)
-        rc = sidecar_make_pool(&s, err);
+        rc = sidecar_make_pool(&s, seed, err);
     if (rc == DAX_OK)
         sidecar_take_bad_blocks_over(fd);
     if (rc == DAX_OK)
-        rc = sidecar_give_name(&s, fd, unfinished, path, err);
+        rc = kept_out ? sidecar_take_place(&s, fd, unfinished, path, kept_out, err)
+                      : sidecar_give_name(&s, fd, unfinished, path, err);
     if (rc == DAX_OK) {
         rc = sidecar_sync(fd, path, err);
-        if (rc != DAX_OK)
+        if (rc != DAX_OK && !kept_out)
             unlink(path);
     }
     if (rc == DAX_OK) {
@@ -349,12 +387,30 @@ dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
     return rc;
 }
 
+dax_rc sidecar_create(const char *path, const struct stat *like, uint64_t bytes,
+                      struct sidecar *out, struct dax_err *err)
+{
+    static const struct sidecar_seed nothing;
+    return sidecar_make(path, like, bytes, &nothing, NULL, out, err);
+}
+
+dax_rc sidecar_replace(const char *path, const struct stat *like, uint64_t bytes,
+                       const struct sidecar_seed *seed, bool *kept_out, struct sidecar *out,
+                       struct dax_err *err)
+{
+    *kept_out = false;
+    return sidecar_make(path, like, bytes, seed, kept_out, out, err);
+}
+
 /* --- close ------------------------------------------------------------------------------------ */
 
 void sidecar_close(struct sidecar *s)
 {
     if (s->pool) {
-        pmemobj_close(s->pool);
+        if (s->bare)
+            munmap(s->pool, s->file_bytes);
+        else
+            pmemobj_close(s->pool);
         if (s->fd >= 0)
             close(s->fd);
     }

@@ -17,12 +17,15 @@
 /* The pool is mapped as one piece from `pool` on: offsets in it are those in the file. Bytes there may
  * be unreadable (guard.h); this file's functions say so with DAX_IO_MEDIA. */
 struct sidecar {
-    void *pool;                    /* PMEMobjpool *, NULL: not open */
+    void *pool;                    /* PMEMobjpool *, or with `bare` a mapping; NULL: not open */
+    bool bare;                     /* opened by sidecar_open_bare */
     struct sidecar_root *root;     /* mapped */
     struct sidecar_twin *twin;     /* mapped */
     struct sidecar_ledger *ledger; /* mapped; NULL: made before there was one */
     unsigned next_seal;            /* modulo DAX_SEALS: line of the next seal; writer lock */
+    unsigned seal_lines;           /* in the twin: DAX_SEALS, or more in older versions */
     bool has_note;                 /* the twin's last line is a fault note, not a seal of version 2 */
+    bool has_places;               /* the line before it says where everything is */
     _Atomic bool noted;            /* by this process: the first note stays */
     uint8_t *ring;                 /* mapped, 256-byte aligned */
     uint64_t ring_bytes;
@@ -51,6 +54,26 @@ DAX_CHECKED dax_rc sidecar_create(const char *path, const struct stat *like, uin
  *   DAX_IO_READ    what libpmemobj needs cannot be read: it is not called then;
  *   DAX_FULL       it has holes (a sparse copy) and there is no space to fill them. */
 DAX_CHECKED dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err);
+
+/* Open a sidecar that sidecar_open has refused (DAX_IO_MEDIA, DAX_CORRUPT) without libpmemobj, as far as
+ * recovery needs it: to read cursor, seals, ring, ledger and note, and to store seals. Nothing else may be
+ * called on it but sidecar_close. Parts of it may be unreadable, or beyond the end of the file. Errors:
+ *   DAX_CANT_OPEN  no permission, or in use by another process;
+ *   DAX_CORRUPT    neither root nor twin says where the parts are. */
+DAX_CHECKED dax_rc sidecar_open_bare(const char *path, struct sidecar *out, struct dax_err *err);
+
+/* What a sidecar that takes the place of another one begins with. */
+struct sidecar_seed {
+    const struct cursor_slot *cursor;    /* seq and hash are filled in; NULL: slots unused */
+    const struct sidecar_ledger *ledger; /* NULL: empty */
+};
+
+/* As sidecar_create, in place of the file `path`, which must exist: whoever opens the name finds the old
+ * sidecar or all of the new one, whenever the power goes. The old one is kept as "...-dax-bad", in place
+ * of an earlier one of that name; *kept_out: false where the file system has no hard links. */
+DAX_CHECKED dax_rc sidecar_replace(const char *path, const struct stat *like, uint64_t bytes,
+                                   const struct sidecar_seed *seed, bool *kept_out,
+                                   struct sidecar *out, struct dax_err *err);
 
 /* A copy of the ledger of a sidecar that is not open; owned by the caller (free). NULL: there is none, or
  * none that can be found. Reads only. */

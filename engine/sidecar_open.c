@@ -3,7 +3,7 @@
  * libpmemobj trusts what it maps, so what can be told from outside is checked before it is called:
  * an empty file would be a SIGBUS in it, a file that begins with a pool set's signature would make
  * it open other files, and so would a page of its structures that cannot be read. Those are read
- * with pread first. They are everything but ring, twin and ledger, a few MiB in a file of any size;
+ * first, with pread, and through a mapping inside the guard, which may fail alone. They are everything but ring, twin and ledger, a few MiB in a file of any size;
  * where these three lie says the root, which is found by its magic and hash. (Without libpmemobj,
  * that is: a wrong root means at most that less is read.)
  *
@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/guard.h"
@@ -46,7 +47,7 @@
 /* First bytes of every libpmemobj pool, with the zero that ends them. */
 static const char pool_signature[8] = "PMEMOBJ";
 
-static dax_rc sidecar_open_error(const char *path, int e, struct dax_err *err)
+dax_rc sidecar_open_error(const char *path, int e, struct dax_err *err)
 {
     switch (e) {
     case ENOENT:
@@ -69,7 +70,7 @@ static dax_rc sidecar_open_error(const char *path, int e, struct dax_err *err)
     }
 }
 
-static dax_rc sidecar_not_ours(const char *path, const char *why, struct dax_err *err)
+dax_rc sidecar_not_ours(const char *path, const char *why, struct dax_err *err)
 {
     return dax_err_set(err, DAX_CORRUPT, 0,
                        "\"%s\" is not a usable daxlite log (%s): put back the file that belongs to "
@@ -90,6 +91,24 @@ static dax_rc sidecar_unreadable(const char *path, uint64_t page, int e, struct 
         (unsigned long long)page, path);
 }
 
+/* While nobody else owns the mapping. All loads are inside the guard, which ends them. */
+static bool sidecar_no_rescue(struct guard_owner *o, uint64_t offset,
+                              const struct guard_fault *fault)
+{
+    (void)o;
+    (void)offset;
+    (void)fault;
+    return false;
+}
+
+static void sidecar_no_words(struct guard_owner *o, uint64_t offset,
+                             const struct guard_fault *fault)
+{
+    (void)sidecar_no_rescue(o, offset, fault);
+}
+
+static struct guard_owner sidecar_opening = {sidecar_no_rescue, sidecar_no_words};
+
 /* --- before libpmemobj is called -------------------------------------------------------------------- */
 
 /* Reading what libpmemobj will touch. */
@@ -102,6 +121,7 @@ struct sidecar_look {
         uint64_t from, to; /* pages that are not libpmemobj's */
     } own[3];
     uint8_t *buffer; /* SIDECAR_READ_STEP */
+    const uint8_t *map; /* of the whole file */
     uint64_t bad_page;
 };
 
@@ -156,6 +176,7 @@ static dax_rc sidecar_look_at(struct sidecar_look *l, uint64_t from, uint64_t to
                               struct dax_err *err)
 {
     uint64_t most = SIDECAR_READ_STEP, len;
+    struct guard_fault fault;
     while (from < to && (len = sidecar_look_next(l, &from, to)) > 0) {
         ssize_t n = pread(l->fd, l->buffer, len < most ? len : most, (off_t)from);
         if (n < 0 && errno == EINTR)
@@ -170,6 +191,10 @@ static dax_rc sidecar_look_at(struct sidecar_look *l, uint64_t from, uint64_t to
         }
         if (n == 0)
             break; /* cut meanwhile: libpmemobj will notice */
+        if (!guard_probe(l->map + from, (size_t)n, &fault)) {
+            l->bad_page = fault.offset / DAX_PAGE_BYTES;
+            return sidecar_unreadable(l->path, l->bad_page, EIO, err);
+        }
         if (!l->root_known)
             sidecar_look_for_root(l, (size_t)n);
         from += (uint64_t)n;
@@ -182,15 +207,25 @@ static dax_rc sidecar_look_at_all(int fd, const char *path, uint64_t bytes, uint
 {
     struct sidecar_look l = {.fd = fd, .path = path, .bytes = bytes};
     uint64_t first = bytes < SIDECAR_READ_FIRST_BYTES ? bytes : SIDECAR_READ_FIRST_BYTES;
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     l.buffer = malloc(SIDECAR_READ_STEP);
-    if (!l.buffer)
-        return dax_err_set(err, DAX_NOMEM, 0, "no memory to open the log \"%s\"", path);
-    dax_rc rc = sidecar_look_at(&l, 0, first, err);
+    dax_rc rc = DAX_OK;
+    if (!l.buffer || map == MAP_FAILED)
+        rc = dax_err_set(err, DAX_NOMEM, 0, "no memory to open the log \"%s\"", path);
+    if (rc == DAX_OK)
+        rc = guard_map_add(map, bytes, 0, &sidecar_opening, err);
+    l.map = map;
+    if (rc == DAX_OK)
+        rc = sidecar_look_at(&l, 0, first, err);
     if (!l.root_known && bytes > SIDECAR_READ_ALL_BYTES)
         first = bytes - SIDECAR_READ_LAST_BYTES;
     if (rc == DAX_OK)
         rc = sidecar_look_at(&l, first, bytes, err);
     free(l.buffer);
+    if (map != MAP_FAILED) {
+        guard_map_remove(map);
+        munmap(map, bytes);
+    }
     *bad_page_out = l.bad_page;
     return rc;
 }
@@ -276,8 +311,8 @@ static bool sidecar_is_place(const struct sidecar *s, uint64_t offset, uint64_t 
     return offset >= s->heap_from && offset <= s->file_bytes && bytes <= s->file_bytes - offset;
 }
 
-static dax_rc sidecar_check_places(const struct sidecar *s, const struct sidecar_root *root,
-                                   struct dax_err *err)
+dax_rc sidecar_check_places(const struct sidecar *s, const struct sidecar_root *root,
+                            struct dax_err *err)
 {
     uint64_t align =
         root->version > DAX_SIDECAR_VERSION_OLDEST ? DAX_PAGE_BYTES : SIDECAR_RING_ALIGN_OLD;
@@ -341,36 +376,29 @@ static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
                            root.version > DAX_SIDECAR_VERSION ? "a newer" : "an older",
                            DAX_SIDECAR_VERSION_OLDEST, DAX_SIDECAR_VERSION);
     rc = sidecar_check_places(s, &root, err);
-    if (rc != DAX_OK)
-        return rc;
+    if (rc == DAX_OK)
+        sidecar_take_places(s, &root);
+    return rc;
+}
+
+void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root)
+{
     uint8_t *pool = s->pool;
-    s->twin = (struct sidecar_twin *)(void *)(pool + root.twin_offset);
-    s->ring = pool + root.ring_offset;
-    s->ring_bytes = root.ring_bytes;
-    s->has_note = root.version > DAX_SIDECAR_VERSION_OLDEST;
-    if (s->has_note && root.ledger_offset != 0)
-        s->ledger = (struct sidecar_ledger *)(void *)(pool + root.ledger_offset);
+    s->twin = (struct sidecar_twin *)(void *)(pool + root->twin_offset);
+    s->ring = pool + root->ring_offset;
+    s->ring_bytes = root->ring_bytes;
+    s->has_note = root->version > DAX_SIDECAR_VERSION_OLDEST;
+    s->has_places = root->version >= DAX_SIDECAR_VERSION_PLACES;
+    s->seal_lines = DAX_SEALS + !s->has_places + !s->has_note;
+    if (s->has_note && root->ledger_offset != 0)
+        s->ledger = (struct sidecar_ledger *)(void *)(pool + root->ledger_offset);
     s->next_seal = sidecar_newest_seal(s) + 1;
-    return DAX_OK;
 }
 
-/* While nobody else owns the mapping. All loads are inside the guard, which ends them. */
-static bool sidecar_no_rescue(struct guard_owner *o, uint64_t offset,
-                              const struct guard_fault *fault)
+dax_rc sidecar_guard(const struct sidecar *s, struct dax_err *err)
 {
-    (void)o;
-    (void)offset;
-    (void)fault;
-    return false;
+    return guard_map_add(s->pool, s->file_bytes, 0, &sidecar_opening, err);
 }
-
-static void sidecar_no_words(struct guard_owner *o, uint64_t offset,
-                             const struct guard_fault *fault)
-{
-    (void)sidecar_no_rescue(o, offset, fault);
-}
-
-static struct guard_owner sidecar_opening = {sidecar_no_rescue, sidecar_no_words};
 
 dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err)
 {
@@ -394,7 +422,7 @@ dax_rc sidecar_open(const char *path, struct sidecar *out, struct dax_err *err)
         return rc;
     }
     s.fd = fd;
-    rc = guard_map_add(s.pool, s.file_bytes, 0, &sidecar_opening, err);
+    rc = sidecar_guard(&s, err);
     if (rc == DAX_OK)
         rc = sidecar_check_root(&s, err);
     guard_map_remove(s.pool);

@@ -1,5 +1,6 @@
-/* sidecar_pool.h: what the three files of the sidecar share: sidecar.c makes it, sidecar_open.c checks
- * and opens it, sidecar_twin.c is cursors, seals and notes.
+/* sidecar_pool.h: what the files of the sidecar share: sidecar.c makes it, sidecar_open.c checks and
+ * opens it, sidecar_bare.c opens it without libpmemobj, sidecar_peek.c finds its parts in the file,
+ * sidecar_twin.c is cursors, seals and notes.
  */
 #ifndef DAX_SIDECAR_POOL_H
 #define DAX_SIDECAR_POOL_H
@@ -21,6 +22,16 @@ static inline uint64_t sidecar_root_hash(const struct sidecar_root *root)
     return hash_bytes(root, offsetof(struct sidecar_root, hash));
 }
 
+static inline uint64_t sidecar_places_hash(const struct sidecar_places *places)
+{
+    return hash_bytes(places, offsetof(struct sidecar_places, hash));
+}
+
+static inline uint64_t sidecar_slot_hash(const struct cursor_slot *c)
+{
+    return hash_bytes(c, offsetof(struct cursor_slot, hash));
+}
+
 static inline uint64_t sidecar_round_up(uint64_t n, uint64_t unit)
 {
     return (n + unit - 1) / unit * unit;
@@ -37,6 +48,27 @@ int sidecar_open_fd(const char *path, int flags, mode_t mode);
 
 /* Mode and path of *s. */
 DAX_CHECKED dax_rc sidecar_init(struct sidecar *s, int fd, const char *path, struct dax_err *err);
+
+/* The errors of a file that cannot be opened (e: errno), and of one that is not what it should be. */
+DAX_CHECKED dax_rc sidecar_open_error(const char *path, int e, struct dax_err *err);
+DAX_CHECKED dax_rc sidecar_not_ours(const char *path, const char *why, struct dax_err *err);
+
+/* Read the file for root, or else places, and put together what the root says; *root_at: where it is.
+ * Believed by its hash. false: there is none of the versions known, or none that can be read. */
+DAX_CHECKED bool sidecar_find(int fd, uint64_t bytes, struct sidecar_root *out, uint64_t *root_at);
+
+/* Do ring, twin and ledger lie in the file, behind s->heap_from, and over nothing else? */
+DAX_CHECKED dax_rc sidecar_check_places(const struct sidecar *s, const struct sidecar_root *root,
+                                        struct dax_err *err);
+
+/* Fill in what the root says; the pool is mapped, and guarded. */
+void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root);
+
+/* Faults in the mapping end guarded calls, until guard_map_remove: while it is being opened. */
+DAX_CHECKED dax_rc sidecar_guard(const struct sidecar *s, struct dax_err *err);
+
+/* The line of the twin, for *s. */
+void sidecar_places_of(const struct sidecar *s, struct sidecar_places *out);
 
 /* Take the first page faults of the ring now, where they are cheap to take and dear under commits. */
 void sidecar_populate(const struct sidecar *s);

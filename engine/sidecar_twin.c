@@ -7,6 +7,9 @@
  * else is stored to a slot. (Falling back to the older slot would replay history over what has
  * been stored since.)
  *
+ * Places. The line behind the seals says where root, ring and ledger are, for a sidecar whose root cannot
+ * be read (sidecar_bare.c). It is stored when the sidecar is made, and with a twin that is made anew.
+ *
  * Seals (L6). After a record is durable (P2) and before anything of it is stored into base (P7), a
  * seal says that it was whole. Without it the damage of the very last record could not be told from
  * a record that was being stored when the power went. A torn seal is none; the one before it is in
@@ -44,11 +47,6 @@
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #endif
 
-static uint64_t sidecar_slot_hash(const struct cursor_slot *c)
-{
-    return hash_bytes(c, offsetof(struct cursor_slot, hash));
-}
-
 static uint64_t sidecar_seal_hash(const struct seal *seal)
 {
     return hash_bytes(seal, offsetof(struct seal, hash));
@@ -69,6 +67,18 @@ dax_rc sidecar_media_error(const struct sidecar *s, const void *at, struct dax_e
     return dax_err_set(err, DAX_IO_MEDIA, 0,
                        "page %llu of the log \"%s\" cannot be read or stored to",
                        (unsigned long long)(sidecar_offset(s, at) / DAX_PAGE_BYTES), s->path);
+}
+
+void sidecar_places_of(const struct sidecar *s, struct sidecar_places *out)
+{
+    *out = (struct sidecar_places){.version = DAX_SIDECAR_VERSION,
+                                   .root_offset = sidecar_offset(s, s->root),
+                                   .ring_offset = sidecar_offset(s, s->ring),
+                                   .ring_bytes = s->ring_bytes,
+                                   .ledger_offset = s->ledger ? sidecar_offset(s, s->ledger) : 0,
+                                   .twin_offset = sidecar_offset(s, s->twin)};
+    memcpy(out->magic, DAX_PLACES_MAGIC, sizeof out->magic);
+    out->hash = sidecar_places_hash(out);
 }
 
 /* --- guarded stores ---------------------------------------------------------------------------------- */
@@ -197,17 +207,13 @@ dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_
 
 /* --- seals ------------------------------------------------------------------------------------ */
 
-/* In a sidecar of version 2 the last line is a seal like the others, though no further one is stored
+/* In older sidecars the lines behind them are seals like the others, though no further one is stored
  * there. */
 static bool sidecar_seal_load(const struct sidecar *s, unsigned i, struct seal *out)
 {
-    const void *at = i < DAX_SEALS ? (const void *)&s->twin->seal[i] : (const void *)&s->twin->note;
-    return guard_copy(out, at, sizeof *out, NULL) && out->hash == sidecar_seal_hash(out);
-}
-
-static unsigned sidecar_seal_lines(const struct sidecar *s)
-{
-    return s->has_note ? DAX_SEALS : DAX_SEALS + 1;
+    const uint8_t *first = (const uint8_t *)s->twin + offsetof(struct sidecar_twin, seal);
+    return guard_copy(out, first + i * sizeof *out, sizeof *out, NULL) &&
+           out->hash == sidecar_seal_hash(out);
 }
 
 unsigned sidecar_newest_seal(const struct sidecar *s)
@@ -215,7 +221,7 @@ unsigned sidecar_newest_seal(const struct sidecar *s)
     unsigned newest = 0;
     uint64_t lsn = 0;
     struct seal seal;
-    for (unsigned i = 0; i < sidecar_seal_lines(s); i++)
+    for (unsigned i = 0; i < s->seal_lines; i++)
         if (sidecar_seal_load(s, i, &seal) && seal.lsn > lsn) {
             lsn = seal.lsn;
             newest = i;
@@ -240,7 +246,7 @@ uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt)
 {
     uint64_t lsn = 0;
     struct seal seal;
-    for (unsigned i = 0; i < sidecar_seal_lines(s); i++)
+    for (unsigned i = 0; i < s->seal_lines; i++)
         if (sidecar_seal_load(s, i, &seal) && seal.salt == salt && seal.lsn > lsn)
             lsn = seal.lsn;
     return lsn;
@@ -273,6 +279,8 @@ static dax_rc sidecar_twin_build(struct sidecar *s, struct persist *p, struct si
     for (int i = 0; i < 2; i++)
         if (v.lost[i + 2] || sidecar_slot_valid(&v.copy[i]))
             out->cursor[i] = v.copy[v.newest == i + 2 ? i + 2 : i];
+    if (s->has_places)
+        sidecar_places_of(s, &out->places);
     return DAX_OK;
 }
 

@@ -25,6 +25,7 @@
 #include "engine/owner.h"
 #include "engine/pageword.h"
 #include "engine/recovery.h"
+#include "engine/salvage.h"
 #include "engine/snapshot.h"
 
 static pthread_mutex_t store_registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -582,9 +583,11 @@ static dax_rc store_open_sidecar(struct store *s, struct cursor_slot *before_out
         rc = sidecar_create(s->sidecar_path, &like, s->log_bytes, &s->sidecar, err);
         if (rc == DAX_OK)
             rc = store_watch_sidecar(s, err);
-    } else if (rc == DAX_IO_MEDIA) {
-        media_sidecar_refused(s);
-    } else if (rc == DAX_CORRUPT) {
+    } else if (rc == DAX_IO_MEDIA || rc == DAX_CORRUPT) {
+        rc = salvage_replace(s, rc, &c, err);
+        c.lsn = 0; /* of a new ring */
+    }
+    if (rc == DAX_CORRUPT) {
         rc = dax_err_set(err, DAX_CANT_OPEN, 0,
                          "\"%s\" is damaged or not a daxlite log; the database was closed cleanly and "
                          "does not need it: move it away, a new one is made",

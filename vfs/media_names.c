@@ -271,7 +271,7 @@ static void line_advice(const struct media_entry *e, bool brief, char *buf, size
     else if (e->status == MEDIA_LOST)
         words_add(buf, room, "its content is lost");
     else if (e->part == MEDIA_SIDECAR)
-        words_add(buf, room, "after a clean close move the log away, a new one is made");
+        words_add(buf, room, "the next open makes a new one");
     else if (e->part != MEDIA_BASE)
         words_add(buf, room, "see dax_errors");
     else if (brief)

@@ -670,6 +670,124 @@ START_TEST(recovery_rewrites_what_the_log_has_whole_and_says_what_was_lost_other
 }
 END_TEST
 
+/* --- a sidecar that libpmemobj would die of ------------------------------------------------------------ */
+
+/* Pages of libpmemobj's own: header, descriptor, lanes, heap, the run of the root; and the root's page. */
+#define THEIR_PAGES 7
+
+static uint64_t their_page(const struct sidecar *s, unsigned i)
+{
+    const uint64_t page[THEIR_PAGES] = {
+        0, 1, 2, 400, 770, 771, (uint64_t)((uint8_t *)s->root - (uint8_t *)s->pool) / DB_PAGE};
+    return page[i];
+}
+
+/* A crash after the commit of version 2 of pages 7 to 9, of which base has nothing: the log is all there
+ * is. In the copy page `i` of libpmemobj's, and the ring's first one if asked for, are bad. */
+static uint64_t crashed_copy(const char *copy, unsigned i, unsigned ways, uint64_t *ring_out)
+{
+    const char *path = unit_path("app.db"), *before = unit_path("before.db");
+    struct conn *c = made(path);
+    struct store *s = c->store;
+    uint64_t page = their_page(&s->sidecar, i);
+    *ring_out = (uint64_t)(s->sidecar.ring - (uint8_t *)s->sidecar.pool) / DB_PAGE +
+                db_status(c).lsn_tail % s->sidecar.ring_bytes / DB_PAGE;
+    db_copy(path, before);
+    db_write(c, 7, 10, 2);
+    db_copy(path, copy);
+    ck_assert_int_eq(rename(before, copy), 0);
+    db_close(c);
+    bad_page_add(db_sidecar(copy), page, ways);
+    return page;
+}
+
+static struct media_entry sidecar_entry(struct conn *c, uint64_t page)
+{
+    struct media_entry e[16];
+    size_t n = conn_media_list(c, e, 16);
+    for (size_t i = 0; i < n && i < 16; i++)
+        if (e[i].part == MEDIA_SIDECAR && e[i].page == page)
+            return e[i];
+    ck_abort_msg("page %llu of the sidecar has no entry", (unsigned long long)page);
+}
+
+START_TEST(a_bad_page_of_libpmemobj_costs_no_committed_transaction)
+{
+    static const unsigned ways[] = {EVERY_WAY, BAD_MAPPED, BAD_READ};
+    const char *copy = unit_path("copy.db"), *sidecar = unit_path("copy.db-dax");
+    uint64_t ring,
+        page = crashed_copy(copy, (unsigned)_i % THEIR_PAGES, ways[_i / THEIR_PAGES], &ring);
+    struct conn *c = db_open(copy);
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 7, 10, 2);
+    db_check(c, 3, 1);
+    conn_end_read(c);
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+    ck_assert(!bad_page_is(sidecar, page)); /* a new file */
+    db_write(c, 3, 6, 3);
+    db_close(c);
+    c = db_open(copy);
+    db_write(c, 4, 5, 4);
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED); /* it was kept */
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 3, 3);
+    db_check(c, 4, 4);
+    db_check_range(c, 7, 10, 2);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
+/* With a part of the log that is needed: the open says so, changes nothing, and goes well later. */
+START_TEST(a_bad_log_beside_a_bad_page_of_libpmemobj_is_refused_and_nothing_is_changed)
+{
+    const char *copy = unit_path("copy.db"), *sidecar = unit_path("copy.db-dax");
+    uint64_t ring;
+    (void)crashed_copy(copy, (unsigned)_i, EVERY_WAY, &ring);
+    uint64_t base_bytes = unit_file_size(copy), bytes = unit_file_size(sidecar);
+    bad_page_add(sidecar, ring, EVERY_WAY);
+    struct conn *c = NULL;
+    struct dax_options options = db_options();
+    dax_rc rc = conn_open(copy, &options, &c, &err);
+    ck_assert_msg(rc == DAX_IO_MEDIA, "%s: %s", dax_rc_name(rc), err.text);
+    ck_assert_msg(strstr(err.text, "dax_damaged_log=skip") && strstr(err.text, sidecar), "%s",
+                  err.text);
+    ck_assert_uint_eq(unit_file_size(copy), base_bytes);
+    ck_assert_uint_eq(unit_file_size(sidecar), bytes);
+    ck_assert_int_eq(access(unit_path("copy.db-dax-bad"), F_OK), -1);
+    bad_page_remove(sidecar, ring);
+    c = db_open(copy);
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 7, 10, 2);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
+/* Closed cleanly: the log means nothing, but the ledger does. */
+START_TEST(a_bad_page_of_libpmemobj_at_rest_costs_no_entry)
+{
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax");
+    struct conn *c = made(path);
+    uint64_t page = their_page(&c->store->sidecar, (unsigned)_i);
+    db_ok(conn_media_add(c, MEDIA_BASE, 7, MEDIA_POISON, "found", &err));
+    struct media_entry before = entry_of(c, 7);
+    db_close(c);
+    bad_page_add(sidecar, page, EVERY_WAY);
+    c = db_open(path);
+    refuses(c, 7);
+    db_write(c, 3, 6, 2);
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+    ck_assert(!bad_page_is(sidecar, page));
+    db_close(c);
+    c = db_open(path);
+    refuses(c, 7);
+    ck_assert_uint_eq(entry_of(c, 7).id, before.id);
+    ck_assert_uint_eq(entry_of(c, 7).found_us, before.found_us);
+    db_close(c);
+}
+END_TEST
+
 /* --- in the handler ------------------------------------------------------------------------------------ */
 
 START_TEST(a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists)
@@ -895,6 +1013,12 @@ int main(void)
         tc, pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_nobody, 0, 2);
     tcase_add_loop_test(
         tc, recovery_rewrites_what_the_log_has_whole_and_says_what_was_lost_otherwise, 0, 4);
+    tcase_add_loop_test(tc, a_bad_page_of_libpmemobj_costs_no_committed_transaction, 0,
+                        3 * THEIR_PAGES);
+    tcase_add_loop_test(tc,
+                        a_bad_log_beside_a_bad_page_of_libpmemobj_is_refused_and_nothing_is_changed,
+                        0, THEIR_PAGES);
+    tcase_add_loop_test(tc, a_bad_page_of_libpmemobj_at_rest_costs_no_entry, 0, THEIR_PAGES);
     tcase_add_test(tc, a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists);
     tcase_add_test(tc, a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows);
     tcase_add_test(tc, a_page_that_was_given_back_is_not_put_in_order_under_the_pointer);
