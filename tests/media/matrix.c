@@ -42,10 +42,11 @@ char *matrix_run_words(const struct matrix_run *r)
     const struct matrix_position *p = &r->at;
     return test_printf(
         "name=%s;file=%d;object=%d;page=%llu;target=%lld;type=%s;owner=%s;role=%s;"
-        "page_size=%u;op=%s;time=%s;way=%s;end=%s;zero_copy=%d;msync=%d;next=%d;good=%d",
+        "page_size=%u;op=%s;time=%s;way=%s;end=%s;zero_copy=%d;msync=%d;crowd=%d;next=%d;good=%d",
         p->name, p->file, p->object, (unsigned long long)p->page, (long long)p->target, p->type,
         p->owner, p->role, r->page_size, matrix_op_name[r->op], matrix_time_name[r->time],
-        matrix_way_name[r->way], matrix_end_name[r->end], r->zero_copy, r->msync, r->next, r->good);
+        matrix_way_name[r->way], matrix_end_name[r->end], r->zero_copy, r->msync, r->crowd, r->next,
+        r->good);
 }
 
 static const char *word(const char *key)
@@ -88,97 +89,16 @@ void matrix_run_parse(struct matrix_run *r, int argc, char **argv)
     r->end = (enum matrix_end)index_of("end", matrix_end_name, END_COUNT);
     r->zero_copy = atoi(word("zero_copy"));
     r->msync = atoi(word("msync"));
+    r->crowd = atoi(word("crowd"));
     r->next = atoi(word("next"));
     r->good = atoi(word("good"));
-}
-
-/* --- which runs there are --------------------------------------------------------------------------------- */
-
-static struct matrix_run *runs;
-static size_t run_count, run_room;
-
-static bool own_moment(enum matrix_op op)
-{
-    return op == OP_COMMIT || op == OP_CHECKPOINT || op == OP_RELOG || op == OP_CLOSE;
-}
-
-static bool makes_sense(const struct matrix_run *r)
-{
-    bool in_db = r->at.file == FILE_DB;
-    if (own_moment(r->op) && r->time != TIME_PROBED)
-        return false;
-    /* Small pages: what shares a file page with the schema or the bystander is not a case of its own. */
-    if (r->page_size < POISON_PAGE_BYTES && in_db && r->at.page <= 1)
-        return false;
-    /* libpmemobj loads the header itself; pread is what is asked before it may. */
-    if (strcmp(r->at.name, "pool header") == 0 && r->way == WAY_SIGBUS)
-        return false;
-    if (r->op == OP_RECOVER && r->time != TIME_BEFORE_OPEN)
-        return false;
-    if ((r->time == TIME_PINNED || r->op == OP_RELOG) && (!in_db || !r->at.target))
-        return false;
-    if (r->op == OP_POINT && !r->at.target)
-        return false;
-    if (r->way == WAY_CUT)
-        return in_db && r->at.page > 0 && r->time != TIME_BEFORE_OPEN && r->op != OP_RECOVER &&
-               r->end == END_HEAL;
-    return true;
-}
-
-static bool is_wanted(const struct matrix_run *r, int argc, char **argv)
-{
-    char *all = test_printf(";%s;", matrix_run_words(r));
-    for (int i = 0; i < argc; i++)
-        if (!strstr(all, test_printf(";%s;", argv[i] + (argv[i][0] == '!'))) != (argv[i][0] == '!'))
-            return false;
-    return true;
-}
-
-static void add_run(const struct matrix_run *r)
-{
-    if (run_count == run_room) {
-        run_room = run_room ? 2 * run_room : 1024;
-        runs = realloc(runs, run_room * sizeof *runs);
-        CHECK(runs, "no memory");
-    }
-    runs[run_count++] = *r;
-}
-
-static void add_runs_at(const struct matrix_position *at, unsigned page_size, int argc, char **argv)
-{
-    struct matrix_run r = {.at = *at, .page_size = page_size};
-    for (int i = 0; i < OP_COUNT * TIME_COUNT * WAY_COUNT * END_COUNT * 4; i++) {
-        int n = i;
-        r.zero_copy = n & 1;
-        r.msync = n & 2;
-        n >>= 2;
-        r.end = (enum matrix_end)(n % END_COUNT);
-        n /= END_COUNT;
-        r.way = (enum matrix_way)(n % WAY_COUNT);
-        n /= WAY_COUNT;
-        r.time = (enum matrix_time)(n % TIME_COUNT);
-        r.op = (enum matrix_op)(n / TIME_COUNT);
-        if (makes_sense(&r) && (argc == 0 || is_wanted(&r, argc, argv)))
-            add_run(&r);
-    }
-}
-
-static void shuffle(void)
-{
-    struct rng rng = {test_seed()};
-    for (size_t i = run_count; i > 1; i--) {
-        size_t k = rng_below(&rng, (uint32_t)i);
-        struct matrix_run r = runs[i - 1];
-        runs[i - 1] = runs[k];
-        runs[k] = r;
-    }
 }
 
 /* --- running ------------------------------------------------------------------------------------------------ */
 
 static struct {
     unsigned processes, dead, data, error, refused, lost, unrepaired, stale, cut, failed;
-    unsigned of_op[OP_COUNT];
+    unsigned crowded, rehomed, relogged, replayed, scratch, direct;
 } seen;
 
 static char *output; /* of the last process */
@@ -226,13 +146,18 @@ static void count_results(void)
     seen.unrepaired += count_of("result: not repairable");
     seen.stale += count_of("result: stale");
     seen.cut += count_of("result: cut");
+    seen.scratch += count_of("result: scratch");
+    seen.direct += count_of("result: direct");
+    seen.rehomed += count_of("result: rehomed");
+    seen.relogged += count_of("result: relogged");
+    seen.replayed += count_of("result: replayed");
 }
 
 /* Through a pointer of SQLite's, to a page that went bad after it had been looked at. */
 static bool may_die(const struct matrix_run *r)
 {
     return r->zero_copy && r->at.file == FILE_DB && !r->next &&
-           (r->time >= TIME_PROBED || own_moment(r->op)) && r->op != OP_RECOVER;
+           (r->time >= TIME_PROBED || matrix_has_own_moment(r->op)) && r->op != OP_RECOVER;
 }
 
 static bool says_where(const struct matrix_run *r)
@@ -254,7 +179,7 @@ static void run_one(const struct matrix_run *run, const char *self)
 {
     struct matrix_run r = *run;
     int status = start_one(&r, self);
-    seen.of_op[r.op]++;
+    seen.crowded += r.crowd;
     count_results();
     if (status == -SIGBUS) {
         seen.dead++;
@@ -290,9 +215,13 @@ static void say_figures(void)
     printf("figure: media matrix, opens refused: %u\n", seen.refused);
     printf("figure: media matrix, repairs that lost rows: %u\n", seen.lost);
     printf("figure: media matrix, pages that only a backup restores: %u\n", seen.unrepaired);
-    for (int i = 0; i < OP_COUNT; i++)
-        printf("%s%s %u", i ? ", " : "runs by operation: ", matrix_op_name[i], seen.of_op[i]);
-    printf("; stale %u, cut %u, failed %u\n", seen.stale, seen.cut, seen.failed);
+    printf("figure: media matrix, runs with other threads at work: %u\n", seen.crowded);
+    printf("figure: media matrix, runs with a page of the log relogged: %u\n", seen.relogged);
+    printf("figure: media matrix, runs with a page rehomed: %u\n", seen.rehomed);
+    printf("figure: media matrix, runs with a log replayed: %u\n", seen.replayed);
+    printf("figure: media matrix, runs with pages in scratch: %u\n", seen.scratch);
+    printf("figure: media matrix, runs with pages stored straight to base: %u\n", seen.direct);
+    printf("stale %u, cut %u, failed %u\n", seen.stale, seen.cut, seen.failed);
 }
 
 static int run_child(int argc, char **argv)
@@ -328,22 +257,29 @@ int main(int argc, char **argv)
             if (page_sizes[i] == 4096)
                 printf("%s: page %llu, row %lld\n", at[k].name, (unsigned long long)at[k].page,
                        (long long)at[k].target);
-            add_runs_at(&at[k], page_sizes[i], argc - 2, argv + 2);
+            plan_add(&at[k], page_sizes[i], argc - 2, argv + 2);
         }
     }
-    shuffle();
+    plan_order();
     static char self[500];
     CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0, "who am I");
-    size_t limit = strtoull(argv[1], NULL, 10);
-    printf("%zu combinations, %zu runs\n", run_count, limit < run_count ? limit : run_count);
+    size_t limit = strtoull(argv[1], NULL, 10), count = plan_count();
+    limit = limit < count ? limit : count;
+    printf("%zu combinations, %zu runs\n", count, limit);
     fflush(stdout);
-    for (size_t i = 0; i < run_count && i < limit; i++) {
-        run_one(&runs[i], self);
+    for (size_t i = 0; i < limit; i++) {
+        run_one(plan_get(i), self);
+        plan_ran(i);
         if (i % 5000 == 4999)
             test_say("%zu runs, %u failed", i + 1, seen.failed);
     }
+    plan_say();
     say_figures();
-    free(runs);
     CHECK(seen.failed == 0, "%u runs failed", seen.failed);
+    if (argc == 2 && plan_check(limit))
+        CHECK(seen.crowded && seen.relogged && seen.rehomed && seen.replayed && seen.dead &&
+                  seen.lost,
+              "what an operation is for did not happen in any run");
+    plan_free();
     return test_finish();
 }

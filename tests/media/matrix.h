@@ -67,7 +67,9 @@ enum matrix_object {
     OBJECT_T_K,
     OBJECT_W,
     OBJECT_O,
-    OBJECT_SCHEMA
+    OBJECT_SCHEMA,
+    OBJECT_END,    /* a page that the database gets when it grows */
+    OBJECT_SCRATCH /* one that a large transaction on t uses until its commit */
 };
 
 struct matrix_position {
@@ -88,8 +90,9 @@ struct matrix_run {
     enum matrix_end end;
     bool zero_copy;
     bool msync;
-    int next;  /* the second process of a run, the first one died: NEXT_..., or 0 */
-    bool good; /* that one finds a good page */
+    bool crowd; /* other threads are at work meanwhile */
+    int next;   /* the second process of a run, the first one died: NEXT_..., or 0 */
+    bool good;  /* that one finds a good page */
 };
 
 extern const char *const matrix_op_name[OP_COUNT], *const matrix_time_name[TIME_COUNT],
@@ -99,6 +102,25 @@ extern const char *const matrix_op_name[OP_COUNT], *const matrix_time_name[TIME_
 /* To a command line and back. */
 char *matrix_run_words(const struct matrix_run *r);
 void matrix_run_parse(struct matrix_run *r, int argc, char **argv);
+
+/* --- matrix_plan.c: which runs, in which order ------------------------------------------------------ */
+
+/* The page goes bad within the operation; its time is TIME_PROBED. */
+bool matrix_has_own_moment(enum matrix_op op);
+
+/* All runs of a position, of those with (!: without) these words. */
+void plan_add(const struct matrix_position *at, unsigned page_size, int argc, char **argv);
+/* After the last of them: the order, by the seed. */
+void plan_order(void);
+size_t plan_count(void);
+const struct matrix_run *plan_get(size_t i);
+/* Run i was run. */
+void plan_ran(size_t i);
+/* The table of what was run. */
+void plan_say(void);
+/* Were so many runs enough for all cells? Then each that there must be has had one. */
+bool plan_check(size_t runs);
+void plan_free(void);
 
 /* --- matrix_db.c: the databases ------------------------------------------------------------------- */
 
@@ -116,6 +138,20 @@ char *matrix_statement(const struct matrix_run *r, enum matrix_op op);
 char *matrix_point(enum matrix_object object, int64_t id);
 #define MATRIX_QUERIES 6
 extern const char *const matrix_query[MATRIX_QUERIES];
+
+/* Rows of z and of y, which no position needs. */
+#define MATRIX_BYSTANDERS 40
+
+/* --- matrix_crowd.c: other threads ------------------------------------------------------------------- */
+
+/* How long one writer waits for the other. */
+#define MATRIX_BUSY_MS 60000
+
+/* Threads that read z and change y until crowd_stop; a wrong row or an error ends the process. */
+void crowd_start(const char *path, const char *params);
+/* Wait until each of them has begun and ended something. No effect if there are none. */
+void crowd_advance(void);
+void crowd_stop(void);
 
 /* --- matrix_check.c: the judge -------------------------------------------------------------------- */
 

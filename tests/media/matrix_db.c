@@ -93,8 +93,17 @@ static char *delete_from(enum matrix_object object, int64_t id)
     }
 }
 
+/* More pages than the free list has; more than a transaction may have in DRAM. */
+static char *large_statement(enum matrix_object object)
+{
+    return object == OBJECT_END ? test_printf("INSERT INTO o VALUES(5000, printf('%%0600000d', 5))")
+                                : test_printf("UPDATE t SET v = 'changed' || substr(v, 8)");
+}
+
 char *matrix_statement(const struct matrix_run *r, enum matrix_op op)
 {
+    if (r->at.object == OBJECT_END || r->at.object == OBJECT_SCRATCH)
+        return large_statement(r->at.object);
     switch (op) {
     case OP_INSERT: return insert_into(r->at.object, r->at.target);
     case OP_DELETE: return delete_from(r->at.object, r->at.target);
@@ -111,6 +120,7 @@ static void fill(sqlite3 *db)
     db_exec(db, "CREATE TABLE w(k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID");
     db_exec(db, "CREATE TABLE o(id INTEGER PRIMARY KEY, v TEXT)");
     db_exec(db, "CREATE TABLE z(id INTEGER PRIMARY KEY, v TEXT)");
+    db_exec(db, "CREATE TABLE y(id INTEGER PRIMARY KEY, a INT, b INT)");
     db_exec(db, "CREATE TABLE gone(v)");
     for (int i = 1; i <= 12; i++) /* long texts: sqlite_schema has interior pages */
         db_exec(db, "CREATE TABLE s%d(a /* %0900d */)", i, i);
@@ -124,7 +134,9 @@ static void fill(sqlite3 *db)
             "id");
     db_exec(db, "INSERT INTO o SELECT id / 10, printf('o %%d %%021000d', id, id) FROM t ORDER BY "
                 "t.id LIMIT 12");
-    db_exec(db, "INSERT INTO z SELECT id / 10, printf('z %%d', id) FROM t ORDER BY t.id LIMIT 40");
+    db_exec(db, "INSERT INTO z SELECT id / 10, printf('z %%d', id) FROM t ORDER BY t.id LIMIT %d",
+            MATRIX_BYSTANDERS);
+    db_exec(db, "INSERT INTO y SELECT id, 0, 0 FROM z");
     db_exec(db, "INSERT INTO gone SELECT printf('%%0120000d', 1)");
     db_exec(db, "COMMIT");
     db_exec(db, "DROP TABLE gone"); /* its pages are the free list */
@@ -171,8 +183,7 @@ void matrix_make(unsigned page_size)
     for (unsigned i = 0; i < n; i++)
         changes[i] = (struct matrix_run){
             .at = at[i],
-            .page_size =
-                at[i].object == OBJECT_NONE || at[i].object == OBJECT_SCHEMA ? 0 : page_size};
+            .page_size = at[i].object >= OBJECT_T && at[i].object <= OBJECT_O ? page_size : 0};
     changes[0].page_size = page_size;
     CHECK(child_wait(child_start(kill_with_log, changes)) == 0, "the template cannot be made");
 }

@@ -28,23 +28,28 @@ static struct {
     bool bad;       /* the page has gone bad */
     bool committed; /* the statement is */
     bool opened;
+    int open_rc;
     bool had_sidecar; /* before this process */
 } run;
 
 /* --- set-up ------------------------------------------------------------------------------------------- */
 
-static bool has_own_moment(enum matrix_op op)
+static bool starts_killed(void)
 {
-    return op == OP_COMMIT || op == OP_CHECKPOINT || op == OP_RELOG || op == OP_CLOSE;
+    return run.r->op == OP_RECOVER || run.r->at.file == FILE_SIDECAR;
+}
+
+static char *template_path(void)
+{
+    return test_path("%s-%u.db", starts_killed() ? "killed" : "before", run.r->page_size);
 }
 
 static void prepare_files(void)
 {
     const struct matrix_run *r = run.r;
-    bool killed = r->op == OP_RECOVER || r->at.file == FILE_SIDECAR;
     file_remove_db(run.path);
-    file_copy(test_path("%s-%u.db", killed ? "killed" : "before", r->page_size), run.path);
-    if (!killed)
+    file_copy(template_path(), run.path);
+    if (!starts_killed())
         return;
     file_copy(test_path("killed-%u.db-dax", r->page_size), test_printf("%s-dax", run.path));
     if (r->op != OP_RECOVER)
@@ -95,6 +100,8 @@ static void go_bad(void)
 static bool is_refusal(int rc)
 {
     int primary = rc & 0xff;
+    if (run.r->way == WAY_CUT && run.r->time == TIME_BEFORE_OPEN)
+        return primary == SQLITE_CORRUPT;
     return primary == SQLITE_IOERR || (run.r->at.file == FILE_SIDECAR &&
                                        (primary == SQLITE_CANTOPEN || primary == SQLITE_CORRUPT));
 }
@@ -104,6 +111,8 @@ static int open_w(void)
     int rc = db_try_open(run.path, run.params, SQLITE_OPEN_READWRITE, &run.w);
     if (rc == SQLITE_OK)
         rc = db_try(run.w, "PRAGMA schema_version"); /* SQLite opens the file when it is used */
+    if (rc == SQLITE_OK && run.r->crowd)
+        sqlite3_busy_timeout(run.w, MATRIX_BUSY_MS);
     return rc;
 }
 
@@ -244,7 +253,7 @@ static int op_backup(void)
     int rc = b ? SQLITE_OK : sqlite3_extended_errcode(to);
     if (b) {
         do
-            rc = sqlite3_backup_step(b, 50);
+            rc = sqlite3_backup_step(b, run.r->crowd ? -1 : 50); /* in pieces it would start over */
         while (rc == SQLITE_OK);
         int end = sqlite3_backup_finish(b);
         rc = rc == SQLITE_DONE ? end : rc;
@@ -294,6 +303,18 @@ static int do_op(char **why)
     case OP_CLOSE: return op_close();
     default: return SQLITE_OK; /* OP_RECOVER: the open was it */
     }
+}
+
+/* Of the leak sanitizer, where there is one: it ends the process with a report if memory is lost. */
+__attribute__((weak)) void __lsan_do_leak_check(void);
+
+/* The process ends with everything open, as by SIGKILL; but memory that nobody can reach is a leak. */
+__attribute__((noreturn)) static void exit_as_killed(int status)
+{
+    fflush(stdout);
+    if (__lsan_do_leak_check)
+        __lsan_do_leak_check();
+    _exit(status);
 }
 
 /* --- the ends ------------------------------------------------------------------------------------------------ */
@@ -350,10 +371,12 @@ static void end_heal(void)
     }
     repair_all(false);
     if (errors_open(run.w) > 0) { /* changes that could not be kept */
-        CHECK(run.r->op == OP_RECOVER || run.r->op == OP_CLOSE || run.r->next, "not repaired: %s",
+        CHECK(run.r->op == OP_RECOVER || run.r->op == OP_CLOSE || run.r->next ||
+                  run.r->at.object == OBJECT_SCRATCH,
+              "not repaired: %s",
               db_text(run.w, "SELECT dax_repair(%llu)", (unsigned long long)run.r->at.page));
         printf("result: stale\n");
-        _exit(0);
+        exit_as_killed(0);
     }
     CHECK(check_all(run.w, right_data(), &why) == CHECK_SAME, "after the page was good again: %s",
           why);
@@ -390,6 +413,25 @@ static void end_repair(void)
     check_closed(lost == 0);
 }
 
+/* Another process cut the file before it was opened. It is refused as a whole and left as it is; the sidecar
+ * too: with the file's content back, nothing is missing. */
+static void end_cut_before_open(int rc)
+{
+    bool killed = run.r->op == OP_RECOVER;
+    char *why;
+    CHECK(!run.opened && (rc & 0xff) == SQLITE_CORRUPT, "a file that was cut is opened: %d", rc);
+    CHECK(!killed || log_has("has been truncated", "restore it from a backup", NULL), "log: %s",
+          log_text());
+    CHECK(file_bytes(run.path) == (int64_t)(run.r->at.page * POISON_PAGE_BYTES),
+          "the file has %lld bytes", (long long)file_bytes(run.path));
+    file_copy(template_path(), run.path);
+    CHECK(open_w_or_close("open of the whole file") == SQLITE_OK, "the whole file");
+    CHECK(check_all(run.w, run.before, &why) == CHECK_SAME, "the whole file: %s", why);
+    CHECK(db_int(run.w, "SELECT count(*) FROM dax_errors") == 0, "the whole file has errors");
+    close_all();
+    check_closed(true);
+}
+
 /* --- a run ------------------------------------------------------------------------------------------------------ */
 
 static void check_must_fail(int rc)
@@ -399,6 +441,21 @@ static void check_must_fail(int rc)
     if (needs_target(r->op) && r->at.file == FILE_DB && r->at.target && !elsewhere &&
         (r->way == WAY_POISON || r->way == WAY_STUCK))
         CHECK(rc != SQLITE_OK, "the page is needed, and nothing failed");
+}
+
+/* What the engine has done in this process. */
+static void say_work(void)
+{
+    if (db_status(run.w, "counters.pages_relogged"))
+        printf("result: relogged\n");
+    if (db_status(run.w, "counters.pages_rehomed"))
+        printf("result: rehomed\n");
+    if (db_status(run.w, "recovered.pages"))
+        printf("result: replayed\n");
+    if (db_status(run.w, "counters.pages_scratch"))
+        printf("result: scratch\n");
+    if (db_status(run.w, "counters.pages_direct"))
+        printf("result: direct\n");
 }
 
 /* What has nothing to do with the page goes on. */
@@ -416,12 +473,17 @@ static void run_open(void)
     char *why;
     if (!run.r->good && (run.r->time == TIME_BEFORE_OPEN || run.r->op == OP_RECOVER || run.r->next))
         go_bad();
-    open_w_or_close("open");
+    run.open_rc = open_w_or_close("open");
     if (!run.opened) {
         printf("result: open refused\n");
         return;
     }
-    if (has_own_moment(run.r->op) || run.r->next)
+
+    if (run.r->next)
+        return;
+    if (run.r->crowd)
+        crowd_start(run.path, run.params);
+    if (matrix_has_own_moment(run.r->op))
         return;
     if (run.r->time == TIME_PROBED && !run.bad) {
         run.reader = db_open(run.path, run.params);
@@ -438,8 +500,9 @@ int matrix_run(const struct matrix_run *r)
     run.r = r;
     run.path = test_path("run.db");
     run.bad_path = r->at.file == FILE_DB ? run.path : test_printf("%s-dax", run.path);
-    run.params = test_printf("dax_log_size=8m&dax_zero_copy=%s%s", r->zero_copy ? "on" : "off",
-                             r->msync ? "&dax_persist=msync" : "");
+    run.params = test_printf("dax_log_size=8m&dax_zero_copy=%s%s%s", r->zero_copy ? "on" : "off",
+                             r->msync ? "&dax_persist=msync" : "",
+                             r->at.object == OBJECT_SCRATCH ? "&dax_private_size=256k" : "");
     run.statement = matrix_statement(r, r->op);
     run.before = reference_open(r, NULL);
     run.after = reference_open(r, run.statement);
@@ -448,6 +511,10 @@ int matrix_run(const struct matrix_run *r)
     if (!r->next)
         prepare_files();
     run_open();
+    if (r->way == WAY_CUT && r->time == TIME_BEFORE_OPEN) {
+        end_cut_before_open(run.open_rc);
+        return 0;
+    }
     if (run.opened && !r->next) {
         int rc = do_op(&why);
         CHECK(rc == SQLITE_OK || is_refusal(rc), "%s: %d %s", matrix_op_name[r->op], rc,
@@ -457,10 +524,13 @@ int matrix_run(const struct matrix_run *r)
         if (run.opened) {
             check_errors(run.r, run.w, (rc & 0xff) == SQLITE_IOERR);
             check_bystander();
+            say_work();
             finish_cursor();
+            crowd_advance();
             CHECK(check_all(run.w, right_data(), &why) != CHECK_WRONG, "afterwards: %s", why);
             check_errors(run.r, run.w, false);
         }
+        crowd_stop();
     } else if (run.opened) {
         /* Without a sidecar, which the first write makes, nobody could leave a note. */
         check_errors(run.r, run.w, r->next >= NEXT_DEAD_BEFORE && run.had_sidecar);
@@ -473,7 +543,7 @@ int matrix_run(const struct matrix_run *r)
     if (!bad_page_is(run.bad_path, run.r->at.page))
         printf(MATRIX_HEALED "\n");
     if (r->end == END_KILL && !r->next)
-        _exit(run.committed ? NEXT_AFTER : NEXT_BEFORE);
+        exit_as_killed(run.committed ? NEXT_AFTER : NEXT_BEFORE);
     if (r->end == END_HEAL)
         end_heal();
     else
