@@ -21,11 +21,21 @@ dynamic() {
 
 expect "$1 exports" "sqlite3_daxlite_init
 sqlite3_daxlitedefault_init" "$(dynamic "$1")"
-expect "$2 exports" "daxlite_media_callback
+expect "$2 exports" "daxlite_initialize
+daxlite_media_callback
+daxlite_memory_status
+daxlite_page_cache_limit
+daxlite_page_cache_shrink
 daxlite_register
+daxlite_shutdown
 daxlite_version" "$(dynamic "$2")"
-expect "$3 defines" "daxlite_media_callback
+expect "$3 defines" "daxlite_initialize
+daxlite_media_callback
+daxlite_memory_status
+daxlite_page_cache_limit
+daxlite_page_cache_shrink
 daxlite_register
+daxlite_shutdown
 daxlite_version" "$(nm -g --defined-only "$3" | awk 'NF == 3 {print $3}' | grep -v '^_' | sort)"
 expect "$1 needs of SQLite" "" "$(nm -D --undefined-only "$1" | awk '{print $2}' | grep '^sqlite3')"
 for library in "$1" "$2"; do

@@ -12,6 +12,7 @@
 #include "include/daxlite.h"
 #include "vfs/json.h"
 #include "vfs/media_callback.h"
+#include "vfs/memory.h"
 #include "vfs/schema.h"
 #include "vfs/scrub.h"
 #include "vfs/vfs.h"
@@ -126,13 +127,12 @@ static void status_media(struct json *j, const struct media_batch *errors)
             newest = e;
     }
     if (newest)
-        sqlite3_snprintf(sizeof text, text, "%s in page %llu%s%s: %s",
-                         media_kind_name((enum media_kind)newest->kind), newest->page,
-                         newest->part == MEDIA_BASE ? "" : " of the ",
-                         newest->part == MEDIA_BASE
-                             ? ""
-                             : media_part_name((enum media_part)newest->part),
-                         newest->detail);
+        sqlite3_snprintf(
+            sizeof text, text, "%s in page %llu%s%s: %s",
+            media_kind_name((enum media_kind)newest->kind), newest->page,
+            newest->part == MEDIA_BASE ? "" : " of the ",
+            newest->part == MEDIA_BASE ? "" : media_part_name((enum media_part)newest->part),
+            newest->detail);
     json_object_open(j, "media");
     json_number(j, "errors_open", by_status[MEDIA_QUARANTINED]);
     json_number(j, "errors_total", errors->count);
@@ -140,6 +140,60 @@ static void status_media(struct json *j, const struct media_batch *errors)
     json_number(j, "cleared", by_status[MEDIA_CLEARED]);
     json_number(j, "lost", by_status[MEDIA_LOST]);
     json_text_or_null(j, "newest", text);
+    json_object_close(j);
+}
+
+/* Not in the extension, which comes too late to be SQLite's page cache. */
+#pragma weak daxlite_memory_status
+
+struct status_memory {
+    const char *name;
+    size_t offset; /* of an unsigned long long in struct daxlite_memory */
+};
+
+static const struct status_memory status_page_cache[] = {
+    {"limit", offsetof(struct daxlite_memory, page_cache_limit)},
+    {"used", offsetof(struct daxlite_memory, page_cache_used)},
+    {"used_most", offsetof(struct daxlite_memory, page_cache_used_most)},
+    {"allocated", offsetof(struct daxlite_memory, page_cache_allocated)},
+    {"caches", offsetof(struct daxlite_memory, caches)},
+    {"pages", offsetof(struct daxlite_memory, pages)},
+    {"pages_in_use", offsetof(struct daxlite_memory, pages_in_use)},
+    {"hits", offsetof(struct daxlite_memory, hits)},
+    {"misses", offsetof(struct daxlite_memory, misses)},
+    {"evictions", offsetof(struct daxlite_memory, evictions)},
+    {"taken", offsetof(struct daxlite_memory, taken)},
+    {"over_limit", offsetof(struct daxlite_memory, over_limit)},
+};
+
+/* The process's: it is the same whatever database is asked for. */
+static void status_memory(struct json *j)
+{
+    struct daxlite_memory m = {.size = sizeof m};
+    struct memory_process process;
+    bool known = daxlite_memory_status && daxlite_memory_status(&m) == SQLITE_OK;
+    bool counted = memory_process_status(&process);
+    json_object_open(j, "memory");
+    json_text(j, "allocator", memory_name());
+    json_bool(j, "heap", known && m.heap);
+    if (counted) {
+        json_number(j, "allocated", process.allocated);
+        json_number(j, "resident", process.resident);
+    } else {
+        json_null(j, "allocated");
+        json_null(j, "resident");
+    }
+    if (known && m.page_cache) {
+        json_object_open(j, "page_cache");
+        for (size_t i = 0; i < sizeof status_page_cache / sizeof status_page_cache[0]; i++) {
+            unsigned long long value;
+            memcpy(&value, (const char *)&m + status_page_cache[i].offset, sizeof value);
+            json_number(j, status_page_cache[i].name, value);
+        }
+        json_object_close(j);
+    } else {
+        json_null(j, "page_cache");
+    }
     json_object_close(j);
 }
 
@@ -199,6 +253,7 @@ static void status_write(struct json *j, const char *schema, uint64_t mmap_size,
     STATUS_GROUP(j, "recovered", status_recovery, s);
     status_media(j, errors);
     scrub_write(j, scrub);
+    status_memory(j);
     json_array_open(j, "holders");
     for (size_t i = 0; i < holder_count; i++)
         status_holder(j, &holders[i]);

@@ -71,6 +71,14 @@ void names_remove(struct file *f)
     names_unlock();
 }
 
+bool names_any(void)
+{
+    names_lock();
+    bool any = list != NULL;
+    names_unlock();
+    return any;
+}
+
 void names_remember(struct file *f)
 {
     recent.closes = atomic_load_explicit(&closes, memory_order_acquire);

@@ -25,6 +25,9 @@ int names_init(void);
 void names_add(struct file *f);
 void names_remove(struct file *f);
 
+/* Is any listed? */
+bool names_any(void);
+
 /* This thread has just locked f: names of f are the ones that it will ask for next. */
 void names_remember(struct file *f);
 

@@ -138,7 +138,7 @@ START_TEST(status_has_every_documented_member_in_order)
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status())",
            "version,schema,path,sidecar,mode,why,file_system,read_only,active,failed,mmap_size,"
            "bytes,txid,txid_oldest,log,frames,connections,snapshots,pins,counters,recovered,"
-           "media,scrub,holders");
+           "media,scrub,memory,holders");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.bytes')",
            "database,file,mapped,scratch,sidecar,private_budget");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.log')",
@@ -153,6 +153,9 @@ START_TEST(status_has_every_documented_member_in_order)
            "records,pages");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.media')",
            "errors_open,errors_total,repaired,cleared,lost,newest");
+    EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.memory')",
+           "allocator,heap,allocated,resident,page_cache");
+    EXPECT(dax, "SELECT json_type(dax_status(), '$.memory.page_cache')", "null");
 }
 END_TEST
 
