@@ -82,6 +82,13 @@ void conn_status(struct conn *c, struct store_status *out)
     out->checkpoints = GUARDED_GET(g->checkpoints);
     out->pages_rehomed = GUARDED_GET(g->pages_rehomed);
     out->pages_relogged = GUARDED_GET(g->pages_relogged);
+    const struct persist_counts *counts = &s->persist.counts;
+    out->stored_log_bytes = GUARDED_GET(counts->log_bytes);
+    out->stored_base_bytes = GUARDED_GET(counts->base_bytes);
+    out->stored_sidecar_bytes = GUARDED_GET(counts->sidecar_bytes);
+    out->flushes = GUARDED_GET(counts->flushes);
+    out->fences = GUARDED_GET(counts->fences);
+    out->syncs = GUARDED_GET(counts->syncs);
     out->recovered_records = GUARDED_GET(g->recovered_records);
     out->recovered_pages = GUARDED_GET(g->recovered_pages);
 }
