@@ -194,6 +194,15 @@ void persist_init(struct persist *p, enum persist_mode mode, int base_fd)
     p->base_fd = base_fd;
 }
 
+void persist_set_sidecar(struct persist *p, const void *sidecar, uint64_t sidecar_bytes,
+                         const void *ring, uint64_t ring_bytes)
+{
+    p->sidecar = (uintptr_t)sidecar;
+    p->sidecar_bytes = sidecar_bytes;
+    p->ring = (uintptr_t)ring;
+    p->ring_bytes = ring_bytes;
+}
+
 const char *persist_mode_name(enum persist_mode mode)
 {
     switch (mode) {
@@ -204,14 +213,35 @@ const char *persist_mode_name(enum persist_mode mode)
     return "?";
 }
 
+/* Plain additions, no locked ones: see struct persist_counts. */
+static void persist_add(uint64_t *count, uint64_t n)
+{
+    __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+static void persist_count_stored(struct persist *p, const void *dst, size_t len)
+{
+    uintptr_t at = (uintptr_t)dst;
+    if (at - p->ring < p->ring_bytes)
+        persist_add(&p->counts.log_bytes, len);
+    else if (at - p->sidecar < p->sidecar_bytes)
+        persist_add(&p->counts.sidecar_bytes, len);
+    else
+        persist_add(&p->counts.base_bytes, len);
+    if (p->mode != PERSIST_MSYNC && len && len < PERSIST_NT_BYTES)
+        persist_add(&p->counts.flushes, (at + len - 1) / 64 - at / 64 + 1);
+}
+
 void persist_store(struct persist *p, void *dst, const void *src, size_t len)
 {
     p->ops->store(p, dst, src, len);
+    persist_count_stored(p, dst, len);
 }
 
 void persist_zero(struct persist *p, void *dst, size_t len)
 {
     p->ops->zero(p, dst, len);
+    persist_count_stored(p, dst, len);
 }
 
 struct persist_call {
@@ -240,6 +270,8 @@ bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len
 void persist_visible(struct persist *p)
 {
     p->ops->fence(p);
+    if (p->mode != PERSIST_MSYNC)
+        persist_add(&p->counts.fences, 1);
 }
 
 dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
@@ -247,6 +279,7 @@ dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, 
 {
     /* Counted before the operation, so that an operation of a test can tell which point it is. */
     p->points[tag]++;
+    persist_add(p->mode == PERSIST_MSYNC ? &p->counts.syncs : &p->counts.fences, 1);
     bool log = tag == PERSIST_P2_RECORD || tag == PERSIST_P4_CURSOR || tag == PERSIST_P7_SEAL;
     int e = log ? p->ops->sync_log(p, addr, len) : p->ops->sync_base(p);
     if (e == 0)

@@ -50,16 +50,38 @@ struct persist_ops {
     int (*sync_base)(struct persist *p);
 };
 
-/* One per store. Set up by persist_init, read-only afterwards except the counters (writer lock). */
+/* What was stored, and how often it was waited for. Added to by whoever stores (nearly always under the
+ * writer lock; two at once may lose one), read by dax_status() at any time: by __atomic builtins, relaxed,
+ * pairs with nothing. (Not _Atomic: they are no steps of the interleavings that tests explore.) */
+struct persist_counts {
+    uint64_t log_bytes;     /* into the ring */
+    uint64_t base_bytes;    /* into the database file */
+    uint64_t sidecar_bytes; /* into the rest of the sidecar: cursor slots, seals */
+    uint64_t flushes;       /* lines written back one by one; none of non-temporal stores */
+    uint64_t fences;        /* in cache-line modes */
+    uint64_t syncs;         /* msync and fdatasync, in msync mode */
+};
+
+/* One per store. Set up by persist_init, read-only afterwards except the counters (writer lock) and
+ * where the sidecar is. */
 struct persist {
     enum persist_mode mode;
     const struct persist_ops *ops;
     int base_fd;                   /* for sync_base in msync mode */
     uint64_t points[PERSIST_TAGS]; /* how often each ordering point was passed */
+    uintptr_t sidecar;             /* as it is mapped: what lies elsewhere is the database file */
+    uintptr_t ring;
+    uint64_t sidecar_bytes;
+    uint64_t ring_bytes;
+    struct persist_counts counts;
 };
 
 /* base_fd: the database's descriptor, borrowed. */
 void persist_init(struct persist *p, enum persist_mode mode, int base_fd);
+
+/* Where the sidecar is mapped, so that stores to it are counted as such. */
+void persist_set_sidecar(struct persist *p, const void *sidecar, uint64_t sidecar_bytes,
+                         const void *ring, uint64_t ring_bytes);
 
 /* "pmem", "msync", "volatile". */
 const char *persist_mode_name(enum persist_mode mode);

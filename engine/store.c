@@ -530,6 +530,12 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
 
 /* --- activation ------------------------------------------------------------------------------------ */
 
+static void store_count_sidecar(struct store *s)
+{
+    persist_set_sidecar(&s->persist, s->sidecar.pool, s->sidecar.file_bytes, s->sidecar.ring,
+                        s->sidecar.ring_bytes);
+}
+
 dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
 {
     if (s->medium.mode != PERSIST_PMEM || s->sidecar.mode != PERSIST_MSYNC)
@@ -542,12 +548,14 @@ dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
     s->medium.mode = PERSIST_MSYNC;
     snprintf(s->medium.why, sizeof s->medium.why, "MAP_SYNC is refused for the sidecar");
     persist_init(&s->persist, PERSIST_MSYNC, s->base.fd);
+    store_count_sidecar(s);
     dax_log(DAX_OK, "%s: msync mode: %s", s->base.path, s->medium.why);
     return DAX_OK;
 }
 
 dax_rc store_watch_sidecar(struct store *s, struct dax_err *err)
 {
+    store_count_sidecar(s);
     media_sidecar_opened(s);
     return guard_map_add(s->sidecar.pool, s->sidecar.file_bytes, 0, media_owner_of_sidecar(s), err);
 }

@@ -97,6 +97,15 @@ static const struct status_number status_counters[] = {
     {"pages_relogged", STATUS_FIELD(pages_relogged)},
 };
 
+static const struct status_number status_medium[] = {
+    {"log_bytes", STATUS_FIELD(stored_log_bytes)},
+    {"base_bytes", STATUS_FIELD(stored_base_bytes)},
+    {"sidecar_bytes", STATUS_FIELD(stored_sidecar_bytes)},
+    {"flushes", STATUS_FIELD(flushes)},
+    {"fences", STATUS_FIELD(fences)},
+    {"syncs", STATUS_FIELD(syncs)},
+};
+
 static void status_group(struct json *j, const char *name, const struct status_number *numbers,
                          size_t count, const struct store_status *status)
 {
@@ -250,6 +259,7 @@ static void status_write(struct json *j, const char *schema, uint64_t mmap_size,
     json_number(j, "snapshots", s->snapshots);
     json_number(j, "pins", s->pins);
     STATUS_GROUP(j, "counters", status_counters, s);
+    STATUS_GROUP(j, "medium", status_medium, s);
     STATUS_GROUP(j, "recovered", status_recovery, s);
     status_media(j, errors);
     scrub_write(j, scrub);

@@ -137,8 +137,8 @@ START_TEST(status_has_every_documented_member_in_order)
     EXPECT(dax, "SELECT json_valid(dax_status())", "1");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status())",
            "version,schema,path,sidecar,mode,why,file_system,read_only,active,failed,mmap_size,"
-           "bytes,txid,txid_oldest,log,frames,connections,snapshots,pins,counters,recovered,"
-           "media,scrub,memory,holders");
+            "bytes,txid,txid_oldest,log,frames,connections,snapshots,pins,counters,medium,"
+            "recovered,media,scrub,memory,holders");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.bytes')",
            "database,file,mapped,scratch,sidecar,private_budget");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.log')",
@@ -149,6 +149,8 @@ START_TEST(status_has_every_documented_member_in_order)
            "reads_copied,reads_pinned_base,reads_pinned_frame,pins_refused,read_retries,commits,"
            "aborts,pages_committed,lines_logged,log_bytes,pages_applied,pages_pushed,pages_direct,"
            "pages_scratch,checkpoints,pages_rehomed,pages_relogged");
+    EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.medium')",
+           "log_bytes,base_bytes,sidecar_bytes,flushes,fences,syncs");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.recovered')",
            "records,pages");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.media')",
@@ -183,6 +185,35 @@ START_TEST(status_values_are_those_of_the_database)
     run(dax, "UPDATE t SET b = zeroblob(10) WHERE a = 7");
     ck_assert_int_eq(number(dax, "SELECT dax_status() ->> '$.counters.commits'"), commits + 1);
     ck_assert_int_eq(number(dax, "SELECT dax_status() ->> '$.txid'"), txid + 1);
+}
+END_TEST
+
+/* One commit: its record in the ring, its lines home (at once in the cache-line modes), a seal, and a wait. */
+START_TEST(status_counts_what_a_commit_stores)
+{
+    static const char *const members[] = {"counters.log_bytes", "medium.log_bytes",
+                                          "medium.base_bytes",  "medium.sidecar_bytes",
+                                          "medium.fences",      "medium.syncs"};
+    long long before[6] = {0}, added[6];
+    char sql[128];
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < 6; i++) {
+            snprintf(sql, sizeof sql, "SELECT dax_status() ->> '$.%s'", members[i]);
+            long long now = number(dax, sql);
+            added[i] = now - before[i] * pass;
+            before[i] = now;
+        }
+        if (pass == 0)
+            run(dax, "UPDATE t SET b = zeroblob(11) WHERE a = 7");
+    }
+    bool msync = number(dax, "SELECT dax_status() ->> '$.mode' = 'msync'");
+    ck_assert_int_gt(added[0], 0);
+    ck_assert_int_eq(added[1], added[0]);
+    ck_assert_int_ge(added[2] + (msync ? 64 : 0), 64);
+    ck_assert_int_eq(added[2] % 64, 0);
+    ck_assert_int_ge(added[3], msync ? 0 : 64);
+    ck_assert_int_ge(added[msync ? 5 : 4], 1);
+    ck_assert_int_eq(added[msync ? 4 : 5], 0);
 }
 END_TEST
 
@@ -567,6 +598,7 @@ static Suite *functions_suite(void)
         version_is_the_librarys_on_every_connection,
         status_has_every_documented_member_in_order,
         status_values_are_those_of_the_database,
+        status_counts_what_a_commit_stores,
         status_names_who_holds_a_snapshot,
         status_is_json_whatever_the_path_holds,
         status_without_schema_finds_the_first_dax_database,

@@ -1,6 +1,6 @@
 /* test_persist.c: would catch a store that copies the wrong bytes at some length or alignment, an
  * ordering point that syncs the wrong file or range, makes a system call in a cache-line mode, is
- * not counted, or loses an error.
+ * not counted, or loses an error; a store that is counted for the wrong file or with the wrong lines.
  */
 #include "engine/persist.h"
 
@@ -133,6 +133,59 @@ START_TEST(test_a_point_syncs_its_file_is_counted_first_and_reports_its_name)
 }
 END_TEST
 
+/* --- what is counted -------------------------------------------------------------------------- */
+
+/* A sidecar of 4 KiB with its ring in the second half, all in memory that is no file. */
+START_TEST(test_bytes_are_counted_for_the_file_that_they_go_to)
+{
+    static _Alignas(4096) uint8_t sidecar[4096], base[4096], from[512];
+    struct persist p;
+    struct dax_err err;
+    persist_init(&p, modes[_i], -1);
+    persist_set_sidecar(&p, sidecar, sizeof sidecar, sidecar + 2048, 1024);
+    persist_store(&p, sidecar, from, 1);              /* the first byte of each range, and the last */
+    persist_store(&p, sidecar + 2047, from, 1);
+    persist_store(&p, sidecar + 2048, from, 300);
+    persist_store(&p, sidecar + 2048 + 1023, from, 1);
+    persist_zero(&p, sidecar + 2048 + 1024, 10);
+    persist_store(&p, base, from, 64);
+    persist_zero(&p, base + 100, 512);
+    persist_store(&p, base, from, 0);
+    ck_assert_uint_eq(p.counts.log_bytes, 301);
+    ck_assert_uint_eq(p.counts.sidecar_bytes, 12);
+    ck_assert_uint_eq(p.counts.base_bytes, 576);
+    bool cache_line = modes[_i] != PERSIST_MSYNC;
+    ck_assert_uint_eq(p.counts.flushes, cache_line ? 5 : 0);
+    persist_visible(&p);
+    ck_assert_uint_eq(p.counts.fences, cache_line);
+    ck_assert_uint_eq(p.counts.syncs, 0);
+    if (cache_line)
+        unit_ok(persist_point(&p, PERSIST_P2_RECORD, sidecar, 64, &err));
+    else
+        unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
+    ck_assert_uint_eq(p.counts.fences, cache_line ? 2 : 0);
+    ck_assert_uint_eq(p.counts.syncs, !cache_line);
+}
+END_TEST
+
+/* Lines that a small store touches, at every place within a line; 256 bytes need no write-back. */
+START_TEST(test_small_stores_are_counted_by_the_lines_that_they_touch)
+{
+    static _Alignas(64) uint8_t to[1024], from[512];
+    for (size_t at = 0; at < 64; at++) {
+        for (size_t len = 1; len <= 256; len++) {
+            struct persist p;
+            uint64_t lines = 0;
+            persist_init(&p, PERSIST_VOLATILE, -1);
+            persist_store(&p, to + at, from, len);
+            for (size_t line = 0; line < sizeof to; line += 64)
+                lines += line < at + len && line + 64 > at;
+            ck_assert_uint_eq(p.counts.flushes, len < 256 ? lines : 0);
+        }
+    }
+}
+END_TEST
+
 /* --- msync on real files ---------------------------------------------------------------------- */
 
 START_TEST(test_msync_points_take_any_range_of_a_mapping)
@@ -185,6 +238,8 @@ int main(void)
     tcase_add_loop_test(tc, test_points_of_cache_line_modes_need_no_file_and_no_range, 0, 3);
     tcase_add_loop_test(tc, test_a_point_syncs_its_file_is_counted_first_and_reports_its_name, 0,
                         PERSIST_TAGS);
+    tcase_add_loop_test(tc, test_bytes_are_counted_for_the_file_that_they_go_to, 0, 3);
+    tcase_add_test(tc, test_small_stores_are_counted_by_the_lines_that_they_touch);
     tcase_add_test(tc, test_msync_points_take_any_range_of_a_mapping);
     tcase_add_test(tc, test_msync_errors_come_back_with_their_errno);
     suite_add_tcase(suite, tc);
