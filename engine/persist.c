@@ -214,10 +214,9 @@ const char *persist_mode_name(enum persist_mode mode)
 }
 
 /* Plain additions, no locked ones: see struct persist_counts. */
-static void persist_add(_Atomic uint64_t *count, uint64_t n)
+static void persist_add(uint64_t *count, uint64_t n)
 {
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
-                          memory_order_relaxed);
+    __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 
 static void persist_count_stored(struct persist *p, const void *dst, size_t len)

@@ -8,7 +8,6 @@
 #ifndef DAX_PERSIST_H
 #define DAX_PERSIST_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,14 +51,15 @@ struct persist_ops {
 };
 
 /* What was stored, and how often it was waited for. Added to by whoever stores (nearly always under the
- * writer lock; two at once may lose one), read by dax_status() at any time: relaxed, pairs with nothing. */
+ * writer lock; two at once may lose one), read by dax_status() at any time: by __atomic builtins, relaxed,
+ * pairs with nothing. (Not _Atomic: they are no steps of the interleavings that tests explore.) */
 struct persist_counts {
-    _Atomic uint64_t log_bytes;     /* into the ring */
-    _Atomic uint64_t base_bytes;    /* into the database file */
-    _Atomic uint64_t sidecar_bytes; /* into the rest of the sidecar: cursor slots, seals */
-    _Atomic uint64_t flushes;       /* lines written back one by one; none of non-temporal stores */
-    _Atomic uint64_t fences;        /* in cache-line modes */
-    _Atomic uint64_t syncs;         /* msync and fdatasync, in msync mode */
+    uint64_t log_bytes;     /* into the ring */
+    uint64_t base_bytes;    /* into the database file */
+    uint64_t sidecar_bytes; /* into the rest of the sidecar: cursor slots, seals */
+    uint64_t flushes;       /* lines written back one by one; none of non-temporal stores */
+    uint64_t fences;        /* in cache-line modes */
+    uint64_t syncs;         /* msync and fdatasync, in msync mode */
 };
 
 /* One per store. Set up by persist_init, read-only afterwards except the counters (writer lock) and

@@ -83,12 +83,12 @@ void conn_status(struct conn *c, struct store_status *out)
     out->pages_rehomed = GUARDED_GET(g->pages_rehomed);
     out->pages_relogged = GUARDED_GET(g->pages_relogged);
     const struct persist_counts *counts = &s->persist.counts;
-    out->stored_log_bytes = GUARDED_GET(counts->log_bytes);
-    out->stored_base_bytes = GUARDED_GET(counts->base_bytes);
-    out->stored_sidecar_bytes = GUARDED_GET(counts->sidecar_bytes);
-    out->flushes = GUARDED_GET(counts->flushes);
-    out->fences = GUARDED_GET(counts->fences);
-    out->syncs = GUARDED_GET(counts->syncs);
+    out->stored_log_bytes = __atomic_load_n(&counts->log_bytes, __ATOMIC_RELAXED);
+    out->stored_base_bytes = __atomic_load_n(&counts->base_bytes, __ATOMIC_RELAXED);
+    out->stored_sidecar_bytes = __atomic_load_n(&counts->sidecar_bytes, __ATOMIC_RELAXED);
+    out->flushes = __atomic_load_n(&counts->flushes, __ATOMIC_RELAXED);
+    out->fences = __atomic_load_n(&counts->fences, __ATOMIC_RELAXED);
+    out->syncs = __atomic_load_n(&counts->syncs, __ATOMIC_RELAXED);
     out->recovered_records = GUARDED_GET(g->recovered_records);
     out->recovered_pages = GUARDED_GET(g->recovered_pages);
 }
