@@ -27,6 +27,7 @@
 #include "engine/rehome.h"
 #include "engine/snapshot.h"
 #include "engine/store.h"
+#include "engine/writeback.h"
 
 #define CHECKPOINT_CUT_BYTES DAX_GROW_BYTES_MIN
 
@@ -170,6 +171,7 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
                                      struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
+    writeback_flush(s);
     dax_rc rc = store_synced(s, persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err), err);
     if (rc != DAX_OK)
         return rc;

@@ -33,6 +33,7 @@
 #include "engine/media_state.h"
 #include "engine/snapshot.h"
 #include "engine/store.h"
+#include "engine/writeback.h"
 
 /* Nodes in limbo at which a commit that pushed versions looks whether they can be freed. */
 #define COMMIT_LIMBO_HIGH 64u
@@ -69,20 +70,22 @@ static void commit_build_record(struct store *s)
 }
 
 /* Store a page's new content into base: the logged lines if base held the previous version, all that
- * differs otherwise. Nobody can reach base's page. false: it is bad, now or before; the content has to
+ * differs otherwise; through the cache, since it will be read. Nobody can reach base's page. false: it is bad, now or before; the content has to
  * stay in its frame. (Lines that were stored until then are in the log as well: L1.) */
 static bool commit_apply(struct store *s, struct txn_page *p, bool has_chain)
 {
     uint8_t *base = base_at(&s->base, (uint64_t)p->page << DAX_PAGE_SHIFT);
     const uint8_t *content = region_frame(&s->region, p->node);
     struct guard_fault fault;
+    uint64_t bitmap = p->bitmap;
     if (pageword_load(&s->region, p->page) & PAGEWORD_POISONED)
         return false;
-    if (!(has_chain ? lines_try_update(&s->persist, base, content, &fault)
-                    : lines_try_store(&s->persist, base, content, p->bitmap, &fault))) {
+    if ((has_chain && !lines_try_diff(base, content, &bitmap, &fault)) ||
+        !lines_try_store_cached(&s->persist, base, content, bitmap, &fault)) {
         (void)media_fault(s, p->page, &fault, NULL);
         return false;
     }
+    writeback_note(s, p->page, bitmap);
     p->applied = true;
     GUARDED_ADD(s->region.header->guarded.pages_applied, 1);
     return true;

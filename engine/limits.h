@@ -81,6 +81,10 @@
 #define DAX_SCRATCH_GAP_BYTES DAX_TIB
 #define DAX_SCRATCH_CHUNK_BYTES DAX_GIB
 
+/* Pages whose applied lines wait to be flushed: more than one filling of the default ring names, so that
+ * none is flushed before its checkpoint. A power of two; 4 bytes each. */
+#define DAX_UNFLUSHED_PAGES 65536u
+
 /* Pages zapped, fenced and scanned for at once. */
 #define DAX_BATCH_PAGES 128u
 
@@ -94,6 +98,7 @@ static_assert(DAX_PAGE_BYTES == 1u << DAX_PAGE_SHIFT, "page shift");
 static_assert(DAX_PAGE_LINES * DAX_LINE_BYTES == DAX_PAGE_BYTES, "a bitmap of 64 bits names a page");
 static_assert(DAX_MAX_NODES <= UINT32_C(1) << 24, "a page word has 24 bits for a node");
 static_assert(DAX_SLOT_PINS_SHARED + 1 == DAX_SLOT_PINS, "one pin is the engine's");
+static_assert((DAX_UNFLUSHED_PAGES & (DAX_UNFLUSHED_PAGES - 1)) == 0, "ring index is a mask");
 static_assert((DAX_COMMIT_RING & (DAX_COMMIT_RING - 1)) == 0, "ring index is a mask");
 
 #endif

@@ -9,7 +9,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <stdatomic.h>
 #endif
 
 bool lines_without_vectors;
@@ -68,13 +67,7 @@ LINES_AVX2 static uint64_t lines_copy_diff_avx2(uint8_t *to, const uint8_t *a, c
 
 static bool lines_have_avx2(void)
 {
-    static _Atomic int known; /* relaxed: every thread finds the same answer */
-    int answer = atomic_load_explicit(&known, memory_order_relaxed);
-    if (answer == 0) {
-        answer = __builtin_cpu_supports("avx2") ? 1 : -1;
-        atomic_store_explicit(&known, answer, memory_order_relaxed);
-    }
-    return answer > 0 && !lines_without_vectors;
+    return __builtin_cpu_supports("avx2") && !lines_without_vectors;
 }
 #endif
 
@@ -135,17 +128,34 @@ bool lines_try_copy_diff(uint8_t *to, const uint8_t *a, const uint8_t *b, uint64
     return true;
 }
 
-static void lines_call_store(void *arg)
+static void lines_call_store_cached(void *arg)
 {
     const struct lines_call *c = arg;
-    lines_store(c->persist, c->to, c->a, c->bitmap);
+    for (uint64_t bitmap = c->bitmap; bitmap; bitmap &= bitmap - 1) {
+        size_t at = (size_t)__builtin_ctzll(bitmap) * DAX_LINE_BYTES;
+        persist_store_cached(c->persist, c->to + at, c->a + at, DAX_LINE_BYTES);
+    }
 }
 
-bool lines_try_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap,
-                     struct guard_fault *fault)
+bool lines_try_store_cached(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap,
+                            struct guard_fault *fault)
 {
     struct lines_call c = {.persist = p, .to = to, .a = from, .bitmap = bitmap};
-    return guard_call(lines_call_store, &c, fault);
+    return guard_call(lines_call_store_cached, &c, fault);
+}
+
+static void lines_call_flush(void *arg)
+{
+    const struct lines_call *c = arg;
+    for (uint64_t bitmap = c->bitmap; bitmap; bitmap &= bitmap - 1)
+        persist_flush(c->persist, c->to + (size_t)__builtin_ctzll(bitmap) * DAX_LINE_BYTES,
+                      DAX_LINE_BYTES);
+}
+
+bool lines_try_flush(struct persist *p, uint8_t *page, uint64_t bitmap, struct guard_fault *fault)
+{
+    struct lines_call c = {.persist = p, .to = page, .bitmap = bitmap};
+    return guard_call(lines_call_flush, &c, fault);
 }
 
 static void lines_call_update(void *arg)

@@ -49,12 +49,15 @@ static inline void lines_unpack_plain(uint8_t *to, const uint8_t *packed, uint64
 }
 
 /* The same within a guard: false where a fault has ended it, and part of it may have been done. update:
- * store the lines in which `to` differs from the page `from`. */
+ * store the lines in which `to` differs from the page `from`. store_cached: base, through the cache, to
+ * be flushed later (writeback.h). */
 DAX_CHECKED bool lines_try_diff(const uint8_t *a, const uint8_t *b, uint64_t *bitmap_out,
                                 struct guard_fault *fault);
 DAX_CHECKED bool lines_try_copy_diff(uint8_t *to, const uint8_t *a, const uint8_t *b,
                                      uint64_t *bitmap_out, struct guard_fault *fault);
-DAX_CHECKED bool lines_try_store(struct persist *p, uint8_t *to, const uint8_t *from, uint64_t bitmap,
+DAX_CHECKED bool lines_try_store_cached(struct persist *p, uint8_t *to, const uint8_t *from,
+                                        uint64_t bitmap, struct guard_fault *fault);
+DAX_CHECKED bool lines_try_flush(struct persist *p, uint8_t *page, uint64_t bitmap,
                                  struct guard_fault *fault);
 DAX_CHECKED bool lines_try_update(struct persist *p, uint8_t *to, const uint8_t *from,
                                   struct guard_fault *fault);

@@ -41,6 +41,11 @@ struct persist_ops {
     void (*store)(struct persist *p, void *dst, const void *src, size_t len);
     /* Zero len bytes, likewise. */
     void (*zero)(struct persist *p, void *dst, size_t len);
+    /* Copy len bytes by ordinary stores, which a fence does not make durable. */
+    void (*store_cached)(struct persist *p, void *dst, const void *src, size_t len);
+    /* Write the lines of [addr, addr + len) back, so that the next fence makes durable what
+     * store_cached has put there. */
+    void (*flush)(struct persist *p, const void *addr, size_t len);
     /* Earlier stores of this thread are visible to other threads before its later ones; in
      * cache-line modes they are durable as well. Never fails, no system call. */
     void (*fence)(struct persist *p);
@@ -89,6 +94,11 @@ const char *persist_mode_name(enum persist_mode mode);
 /* Stored, not yet durable. dst must not be visible to a reader while this runs. */
 void persist_store(struct persist *p, void *dst, const void *src, size_t len);
 void persist_zero(struct persist *p, void *dst, size_t len);
+
+/* The same for what will soon be loaded or stored to again. It may reach the medium at any time, but is
+ * durable only after persist_flush of it and an ordering point. */
+void persist_store_cached(struct persist *p, void *dst, const void *src, size_t len);
+void persist_flush(struct persist *p, const void *addr, size_t len);
 
 /* persist_store, or persist_zero where src is NULL, within a guard: false where a fault has ended it. */
 DAX_CHECKED bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len,

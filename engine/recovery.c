@@ -120,14 +120,16 @@ static dax_rc recovery_rewrite(struct store *s, uint64_t page, const uint8_t *co
                        s->base.path, (unsigned long long)page);
 }
 
-/* Store a page that the log has whole. One that was found bad before is good from here on. */
+/* Store a page that the log has whole. One that was found bad before is good from here on. All of it, also
+ * lines that base holds already: a process that was killed may have left them in the processor's cache
+ * (writeback.h). */
 static dax_rc recovery_store_page(struct store *s, uint64_t page, uint8_t *to, const uint8_t *content,
                                   struct dax_err *err)
 {
     struct guard_fault fault;
     struct dax_err ignored;
     if (!media_is_quarantined(s, page)) {
-        if (lines_try_update(&s->persist, to, content, &fault))
+        if (persist_try_store(&s->persist, to, content, DAX_PAGE_BYTES, &fault))
             return DAX_OK;
         (void)media_fault(s, page, &fault, &ignored);
     }

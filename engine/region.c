@@ -16,9 +16,11 @@ dax_rc region_create(struct region *r, struct dax_err *err)
     size_t header = region_round(sizeof(struct region_header));
     size_t slots = region_round(DAX_MAX_SLOTS * sizeof(struct slot));
     size_t words = DAX_MAX_PAGES * sizeof(uint64_t);
+    size_t unflushed = region_round(sizeof(struct region_unflushed));
+    size_t lines = DAX_MAX_PAGES * sizeof(uint64_t);
     size_t nodes = (size_t)DAX_MAX_NODES * sizeof(struct node);
     size_t frames = (size_t)DAX_MAX_NODES * DAX_PAGE_BYTES;
-    size_t bytes = header + slots + words + nodes + frames;
+    size_t bytes = header + slots + words + unflushed + lines + nodes + frames;
     uint8_t *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
@@ -33,8 +35,10 @@ dax_rc region_create(struct region *r, struct dax_err *err)
     r->header = (struct region_header *)map;
     r->slots = (struct slot *)(map + header);
     r->words = (_Atomic uint64_t *)(map + header + slots);
-    r->nodes = (struct node *)(map + header + slots + words);
-    r->frames = map + header + slots + words + nodes;
+    r->unflushed = (struct region_unflushed *)(map + header + slots + words);
+    r->unflushed_lines = (uint64_t *)(map + header + slots + words + unflushed);
+    r->nodes = (struct node *)(map + header + slots + words + unflushed + lines);
+    r->frames = (uint8_t *)r->nodes + nodes;
     r->header->magic = REGION_MAGIC;
     r->header->version = REGION_VERSION;
     GUARDED_SET(r->header->guarded.fresh, 1); /* node 0 means none */

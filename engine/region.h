@@ -1,6 +1,6 @@
 /* region.h: the state that all connections of a store share, in one position-independent mapping.
  *
- * Layout, in this order: header; reader slots; page words; version nodes; frames. Everything is
+ * Layout, in this order: header; reader slots; page words; lines to flush; version nodes; frames. Everything is
  * named by index. The mapping reserves address space for the limits of limits.h and costs memory
  * only where it has been touched. It is anonymous memory of one process today; nothing in it is a
  * pointer or means something in one process only, so it can become a shared file.
@@ -10,6 +10,7 @@
  *   last_committed, commits,     the holder of the writer lock; read by everybody
  *   words, nodes, frames
  *   header.guarded               the holder of the writer lock; status reads are approximate
+ *   unflushed, unflushed_lines   the holder of the writer lock; nobody else looks
  *
  * Memory order: the four loads and stores that form the two Dekker pairs (reader: snapshot or pin,
  * then last_committed or page word; writer: the other way round) are sequentially consistent. Each
@@ -120,6 +121,12 @@ struct region_header {
     alignas(64) struct region_guarded guarded;
 };
 
+/* writeback.h: a ring of pages. */
+struct region_unflushed {
+    uint32_t first, count;
+    uint32_t pages[DAX_UNFLUSHED_PAGES];
+};
+
 /* Process-local view of a region. */
 struct region {
     void *map;
@@ -127,6 +134,8 @@ struct region {
     struct region_header *header;
     struct slot *slots;
     _Atomic uint64_t *words;
+    struct region_unflushed *unflushed;
+    uint64_t *unflushed_lines; /* bitmaps, by page */
     struct node *nodes;
     uint8_t *frames;
 };

@@ -27,6 +27,7 @@ struct item {
     uint8_t file, meta;
     bool certain;
     bool written; /* only an fsync makes it certain */
+    bool cached;  /* no fence makes it certain before a flush */
     bool whole;   /* arrives as one */
 };
 
@@ -95,7 +96,8 @@ static void arrive_add_data(struct arrive *a, size_t op)
         i->at += at;
         i->len = (uint32_t)n;
         i->cell = i->offset / unit * IMAGE_FILES + o->file;
-        i->written = o->kind != OP_STORE;
+        i->written = o->kind != OP_STORE && o->kind != OP_CACHED;
+        i->cached = o->kind == OP_CACHED;
         i->whole = whole;
     }
 }
@@ -208,7 +210,7 @@ static void arrive_flush(struct arrive *a)
 static bool arrive_reaches(const struct op *o, const struct item *i)
 {
     switch (o->kind) {
-    case OP_FENCE: return hooks.rules == RULES_FENCE && i->meta == META_NO && !i->written;
+    case OP_FENCE: return hooks.rules == RULES_FENCE && i->meta == META_NO && !i->written && !i->cached;
     case OP_SYNC_LOG:
         return i->meta == META_NO && i->file == FILE_SIDE &&
                i->offset / DAX_PAGE_BYTES >= o->offset / DAX_PAGE_BYTES &&
@@ -220,13 +222,23 @@ static bool arrive_reaches(const struct op *o, const struct item *i)
     }
 }
 
+static void arrive_write_back(struct arrive *a, const struct op *o)
+{
+    for (size_t n = 0; n < a->count; n++) {
+        struct item *i = &a->items[n];
+        i->cached &= i->file != o->file || i->offset < o->offset || i->offset >= o->offset + o->len;
+    }
+}
+
 void arrive_op(struct arrive *a, size_t op)
 {
     const struct op *o = &a->trace->ops[op];
     switch (o->kind) {
     case OP_STORE:
+    case OP_CACHED:
     case OP_WRITE:
     case OP_POOL: arrive_add_data(a, op); return;
+    case OP_FLUSH: arrive_write_back(a, o); return;
     case OP_SIZE:
         arrive_add_meta(a, op, o->file == FILE_BASE ? META_BASE_SIZE : META_SIDE_SIZE);
         return;
@@ -313,16 +325,29 @@ static uint64_t arrive_random(uint64_t *state)
     return x ^ x >> 31;
 }
 
+/* Lines in the processor's cache are many, from all transactions since P3, and the requirement is the
+ * same for any set of them (L1). All combinations are those of the others, each with some set of these. */
+static bool arrive_is_cached(const struct arrive *a, size_t n)
+{
+    return a->items[a->free[n]].cached && hooks.rules == RULES_FENCE;
+}
+
 /* All combinations of the units' values. */
 static bool arrive_next_unit_sets(struct arrive *a, const struct arrive_plan *p)
 {
     uint64_t rest = p->next, ways = arrive_set_metas(a, rest), total = ways;
+    uint64_t random = p->random ^ (p->next + 1) * UINT64_C(0xD1342543DE82EF95);
     for (size_t u = 0; u < a->unit_count && total <= p->exhaustive; u++)
-        total *= a->units[u].count + 1;
+        if (!arrive_is_cached(a, a->units[u].first))
+            total *= a->units[u].count + 1;
     if (total > p->exhaustive || rest >= total)
         return false;
     rest /= ways;
     for (size_t u = 0; u < a->unit_count; u++) {
+        if (arrive_is_cached(a, a->units[u].first)) {
+            arrive_set_unit(a, u, arrive_random(&random) & 1);
+            continue;
+        }
         arrive_set_unit(a, u, rest % (a->units[u].count + 1));
         rest /= a->units[u].count + 1;
     }
@@ -333,16 +358,22 @@ static bool arrive_next_unit_sets(struct arrive *a, const struct arrive_plan *p)
 static bool arrive_next_half_sets(struct arrive *a, const struct arrive_plan *p)
 {
     uint64_t rest = p->next, ways = arrive_set_metas(a, rest), total = ways;
+    uint64_t random = p->random ^ ~p->next * UINT64_C(0xD1342543DE82EF95);
     if (hooks.rules != RULES_FENCE)
         return false;
     for (size_t n = 0; n < a->free_count && total <= p->exhaustive; n++)
-        total *= 4;
+        if (!arrive_is_cached(a, n))
+            total *= 4;
     if (total > p->exhaustive || rest >= total)
         return false;
     rest /= ways;
-    for (size_t n = 0; n < a->free_count; n++, rest /= 4) {
+    for (size_t n = 0; n < a->free_count; n++) {
         uint64_t low = UINT64_C(0x0F0F0F0F0F0F0F0F);
-        a->items[a->free[n]].mask = (rest & 1 ? low : 0) | (rest & 2 ? low << 4 : 0);
+        bool cached = arrive_is_cached(a, n);
+        uint64_t halves = cached ? arrive_random(&random) : rest;
+        a->items[a->free[n]].mask = (halves & 1 ? low : 0) | (halves & 2 ? low << 4 : 0);
+        if (!cached)
+            rest /= 4;
     }
     return true;
 }

@@ -139,7 +139,7 @@ static void hooks_locate(const struct store *s, const uint8_t *at, enum image_fi
     hooks_must(false, "a store that hits neither file");
 }
 
-static void model_store(struct persist *p, void *dst, const void *src, size_t len)
+static void model_store_as(enum op_kind kind, struct persist *p, void *dst, const void *src, size_t len)
 {
     struct store *s = hooks_store_of(p);
     if (s == hooks.store && len > 0) {
@@ -148,9 +148,30 @@ static void model_store(struct persist *p, void *dst, const void *src, size_t le
         hooks_locate(s, dst, &f, &offset);
         if (hooks.undo)
             image_note(f, offset, len);
-        hooks_record(OP_STORE, f, offset, len, src);
+        hooks_record(kind, f, offset, len, src);
     }
     memcpy(dst, src, len);
+}
+
+static void model_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    model_store_as(OP_STORE, p, dst, src, len);
+}
+
+static void model_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    model_store_as(OP_CACHED, p, dst, src, len);
+}
+
+static void model_flush(struct persist *p, const void *addr, size_t len)
+{
+    struct store *s = hooks_store_of(p);
+    enum image_file f;
+    uint64_t offset;
+    if (s != hooks.store || len == 0)
+        return;
+    hooks_locate(s, addr, &f, &offset);
+    hooks_record(OP_FLUSH, f, offset, len, NULL);
 }
 
 static void model_zero(struct persist *p, void *dst, size_t len)
@@ -194,8 +215,15 @@ static int model_sync_base(struct persist *p)
     return 0;
 }
 
-static const struct persist_ops model_ops = {model_store, model_zero, model_fence, model_sync_log,
-                                             model_sync_base};
+static const struct persist_ops model_ops = {
+    .store = model_store,
+    .zero = model_zero,
+    .store_cached = model_store_cached,
+    .flush = model_flush,
+    .fence = model_fence,
+    .sync_log = model_sync_log,
+    .sync_base = model_sync_base,
+};
 
 void __wrap_persist_init(struct persist *p, enum persist_mode mode, int base_fd)
 {

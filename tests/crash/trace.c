@@ -57,6 +57,8 @@ const char *trace_file_name(enum image_file f)
 const char *trace_op_name(const struct op *op, char *buf, size_t bytes)
 {
     static const char *const names[] = {[OP_STORE] = "store",
+                                        [OP_CACHED] = "cached store",
+                                        [OP_FLUSH] = "flush",
                                         [OP_WRITE] = "pwrite",
                                         [OP_POOL] = "libpmemobj's store",
                                         [OP_SIZE] = "size",

@@ -7,6 +7,8 @@
 
 enum op_kind {
     OP_STORE,     /* bytes of a file, through the mapping */
+    OP_CACHED,    /* the same, and they stay in the processor's cache: a fence does not reach them ... */
+    OP_FLUSH,     /* ... before a flush of the range */
     OP_WRITE,     /* the same with pwrite: a fence does not reach it */
     OP_POOL,      /* bytes that libpmemobj stored while it made the pool */
     OP_SIZE,      /* the file's size; bytes: what an extending pwrite put there with it */

@@ -128,6 +128,18 @@ static void step_zero(struct persist *p, void *dst, size_t len)
     m.real->zero(p, dst, len);
 }
 
+static void step_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    crash_step();
+    m.real->store_cached(p, dst, src, len);
+}
+
+static void step_flush(struct persist *p, const void *addr, size_t len)
+{
+    crash_step();
+    m.real->flush(p, addr, len);
+}
+
 static void step_fence(struct persist *p)
 {
     crash_step();
@@ -140,6 +152,8 @@ static void steps_install(struct store *s)
     m.ops = *m.real;
     m.ops.store = step_store;
     m.ops.zero = step_zero;
+    m.ops.store_cached = step_store_cached;
+    m.ops.flush = step_flush;
     m.ops.fence = step_fence;
     s->persist.ops = &m.ops;
 }

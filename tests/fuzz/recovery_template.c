@@ -61,6 +61,12 @@ static void make_store(struct persist *p, void *dst, const void *src, size_t len
     make.real->store(p, dst, src, len);
 }
 
+static void make_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    make_watch(p);
+    make.real->store_cached(p, dst, src, len);
+}
+
 static void make_fence(struct persist *p)
 {
     make_watch(p);
@@ -75,6 +81,7 @@ static void make_arm(void)
     make.real = p->ops;
     make.ops = *p->ops;
     make.ops.store = make_store;
+    make.ops.store_cached = make_store_cached;
     make.ops.fence = make_fence;
     p->ops = &make.ops;
 }

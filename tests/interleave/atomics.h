@@ -20,6 +20,8 @@
 
 #include "engine/limits.h"
 
+#undef DAX_UNFLUSHED_PAGES
+#define DAX_UNFLUSHED_PAGES 4u
 #undef DAX_MAX_PAGES
 #define DAX_MAX_PAGES UINT64_C(16)
 #undef DAX_MAX_NODES

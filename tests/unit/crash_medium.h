@@ -5,8 +5,8 @@
  * files in which such stores have arrived or not. The rules say what makes stores durable, and what
  * arrives of the others:
  *
- *   CRASH_FENCE  cache-line modes: any fence, everything that was stored before; of the rest each
- *                line of each store by itself
+ *   CRASH_FENCE  cache-line modes: any fence, everything that was stored before, and if it was stored
+ *                through the cache, flushed; of the rest each line of each store by itself
  *   CRASH_SYNC   msync mode: a sync of the log its range, a sync of base all of base, a fence nothing;
  *                of the rest each sector as it was at some moment, since the kernel writes pages back
  *                when it likes, and a disk writes sectors whole
@@ -27,6 +27,7 @@ enum crash_rules { CRASH_FENCE, CRASH_SYNC };
 
 struct crash_store {
     bool base;       /* else sidecar */
+    bool cached;     /* not flushed: a fence does not reach it */
     uint64_t offset; /* in the file */
     size_t len;
     size_t at; /* in bytes: len bytes as they were, then len as they are */
@@ -98,12 +99,13 @@ static inline void crash_remember(const uint8_t *dst, const void *src, size_t le
 }
 
 /* Forget what is durable now: of one file, [from, to). */
-static inline void crash_durable(bool base, uint64_t from, uint64_t to)
+static inline void crash_durable(bool base, uint64_t from, uint64_t to, bool cached_too)
 {
     size_t kept = 0;
     for (size_t i = 0; i < crash.count; i++) {
         const struct crash_store *e = &crash.stores[i];
-        if (e->base != base || e->offset < from || e->offset + e->len > to)
+        if (e->base != base || e->offset < from || e->offset + e->len > to ||
+            (e->cached && !cached_too))
             crash.stores[kept++] = *e;
     }
     crash.count = kept;
@@ -139,14 +141,40 @@ static inline void crash_op_zero(struct persist *p, void *dst, size_t len)
     crash.real->zero(p, dst, len);
 }
 
+/* By lines, which are flushed one by one. */
+static inline void crash_op_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    crash.step();
+    for (size_t at = 0, n; at < len; at += n) {
+        n = DAX_LINE_BYTES - ((uintptr_t)dst + at) % DAX_LINE_BYTES;
+        n = n < len - at ? n : len - at;
+        crash_remember((uint8_t *)dst + at, (const uint8_t *)src + at, n);
+        crash.stores[crash.count - 1].cached = crash.rules == CRASH_FENCE;
+    }
+    crash.real->store_cached(p, dst, src, len);
+}
+
+static inline void crash_op_flush(struct persist *p, const void *addr, size_t len)
+{
+    struct crash_store line;
+    crash.step();
+    ck_assert_msg(crash_locate(addr, &line), "a flush that hits neither file");
+    for (size_t i = 0; i < crash.count; i++) {
+        struct crash_store *e = &crash.stores[i];
+        if (e->base == line.base && e->offset >= line.offset && e->offset < line.offset + len)
+            e->cached = false;
+    }
+    crash.real->flush(p, addr, len);
+}
+
 static inline void crash_op_fence(struct persist *p)
 {
     crash.step();
     crash.real->fence(p);
     /* With a dropped point no other fence may do its work by chance. */
     if (crash.rules == CRASH_FENCE && crash.drop < 0) {
-        crash_durable(true, 0, UINT64_MAX);
-        crash_durable(false, 0, UINT64_MAX);
+        crash_durable(true, 0, UINT64_MAX, false);
+        crash_durable(false, 0, UINT64_MAX, false);
     }
 }
 
@@ -158,9 +186,9 @@ static inline int crash_op_sync_log(struct persist *p, const void *addr, size_t 
     if (crash_dropped())
         return e;
     crash_durable(false, crash.rules == CRASH_FENCE ? 0 : from,
-                  crash.rules == CRASH_FENCE ? UINT64_MAX : from + len);
+                  crash.rules == CRASH_FENCE ? UINT64_MAX : from + len, false);
     if (crash.rules == CRASH_FENCE)
-        crash_durable(true, 0, UINT64_MAX);
+        crash_durable(true, 0, UINT64_MAX, false);
     return e;
 }
 
@@ -170,9 +198,9 @@ static inline int crash_op_sync_base(struct persist *p)
     int e = crash.real->sync_base(p);
     if (crash_dropped())
         return e;
-    crash_durable(true, 0, UINT64_MAX);
+    crash_durable(true, 0, UINT64_MAX, false);
     if (crash.rules == CRASH_FENCE)
-        crash_durable(false, 0, UINT64_MAX);
+        crash_durable(false, 0, UINT64_MAX, false);
     return e;
 }
 
@@ -180,7 +208,7 @@ static inline int crash_op_sync_base(struct persist *p)
 int ftruncate(int fd, off_t length)
 {
     if (crash.store && fd == crash.store->base.fd)
-        crash_durable(true, (uint64_t)length, UINT64_MAX);
+        crash_durable(true, (uint64_t)length, UINT64_MAX, true);
     return (int)syscall(SYS_ftruncate, fd, length);
 }
 
@@ -194,8 +222,13 @@ static inline void crash_install(struct store *s, enum crash_rules rules, void (
     crash.store = s;
     crash.rules = rules;
     crash.real = s->persist.ops;
-    crash.ops = (struct persist_ops){crash_op_store, crash_op_zero, crash_op_fence,
-                                     crash_op_sync_log, crash_op_sync_base};
+    crash.ops = (struct persist_ops){.store = crash_op_store,
+                                     .zero = crash_op_zero,
+                                     .store_cached = crash_op_store_cached,
+                                     .flush = crash_op_flush,
+                                     .fence = crash_op_fence,
+                                     .sync_log = crash_op_sync_log,
+                                     .sync_base = crash_op_sync_base};
     crash.count = crash.used = 0;
     crash.step = step;
     crash.drop = -1;

@@ -245,6 +245,7 @@ enum event {
     EVENT_SEAL,
     EVENT_OLD_PAGE,
     EVENT_NEW_PAGE,
+    EVENT_FLUSH,
     EVENT_SYNC_LOG,
     EVENT_SYNC_BASE,
     EVENT_FENCE
@@ -290,6 +291,18 @@ static void ops_zero(struct persist *p, void *dst, size_t len)
     real_ops->zero(p, dst, len);
 }
 
+static void ops_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    note_address(dst);
+    real_ops->store_cached(p, dst, src, len);
+}
+
+static void ops_flush(struct persist *p, const void *addr, size_t len)
+{
+    note(EVENT_FLUSH);
+    real_ops->flush(p, addr, len);
+}
+
 static void ops_fence(struct persist *p)
 {
     note(EVENT_FENCE);
@@ -322,7 +335,13 @@ static int ops_sync_base(struct persist *p)
 static void ops_install(void)
 {
     real_ops = store->persist.ops;
-    ops = (struct persist_ops){ops_store, ops_zero, ops_fence, ops_sync_log, ops_sync_base};
+    ops = (struct persist_ops){.store = ops_store,
+                               .zero = ops_zero,
+                               .store_cached = ops_store_cached,
+                               .flush = ops_flush,
+                               .fence = ops_fence,
+                               .sync_log = ops_sync_log,
+                               .sync_base = ops_sync_base};
     store->persist.ops = &ops;
     committed_pages = store_size(store) / DB_PAGE;
     event_count = 0;

@@ -223,8 +223,11 @@ static int recorder_sync_log(struct persist *p, const void *addr, size_t len)
     return 0;
 }
 
-static const struct persist_ops recorder_ops = {recorder_store, recorder_zero, recorder_fence,
-                                                recorder_sync_log, recorder_sync_base};
+static const struct persist_ops recorder_ops = {.store = recorder_store,
+                                                .zero = recorder_zero,
+                                                .fence = recorder_fence,
+                                                .sync_log = recorder_sync_log,
+                                                .sync_base = recorder_sync_base};
 
 static void recorder_init(struct recorder *r, uint8_t *header)
 {

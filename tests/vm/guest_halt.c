@@ -82,6 +82,22 @@ static void halt_zero(struct persist *p, void *dst, size_t len)
     real_ops->zero(p, dst, len);
 }
 
+static void halt_store_cached(struct persist *p, void *dst, const void *src, size_t len)
+{
+    if (halt_here()) {
+        real_ops->store_cached(p, dst, src, len / 2);
+        halt_now();
+    }
+    real_ops->store_cached(p, dst, src, len);
+}
+
+static void halt_flush(struct persist *p, const void *addr, size_t len)
+{
+    if (halt_here())
+        halt_now();
+    real_ops->flush(p, addr, len);
+}
+
 static void halt_fence(struct persist *p)
 {
     if (halt_here())
@@ -100,6 +116,8 @@ void __wrap_persist_init(struct persist *p, enum persist_mode mode, int base_fd)
     halting = *p->ops;
     halting.store = halt_store;
     halting.zero = halt_zero;
+    halting.store_cached = halt_store_cached;
+    halting.flush = halt_flush;
     halting.fence = halt_fence;
     p->ops = &halting;
 }
