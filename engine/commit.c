@@ -151,8 +151,9 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others, bool appl
     return true;
 }
 
-/* After publishing: every zapped page is applied or pushed. What only the old state needed goes. */
-static bool commit_settle(struct store *s, uint64_t txid, bool trim_pushed)
+/* After publishing: every zapped page is applied or pushed. What only the old state needed goes: a reader
+ * that began before publishing is in this scan, one that begins later sees the new state. */
+static bool commit_settle(struct store *s, uint64_t txid)
 {
     struct txn *t = &s->txn;
     struct region *r = &s->region;
@@ -160,7 +161,7 @@ static bool commit_settle(struct store *s, uint64_t txid, bool trim_pushed)
     bool older = scan_sees(&s->scan, 1, txid);
     for (uint32_t i = 0; i < t->page_count; i++) {
         struct txn_page *p = &t->pages[i];
-        if (commit_is_live(p) && !p->node && trim_pushed && !chain_trim(s, p->page, &s->scan))
+        if (commit_is_live(p) && !p->node && !chain_trim(s, p->page, &s->scan))
             return false;
         if (!commit_is_live(p) || !p->node || p->applied)
             continue;
@@ -206,7 +207,7 @@ static bool commit_publish(struct store *s, uint64_t txid)
     commit_note_size(s, txid);
     snapshot_publish(r, txid, t->size_bytes);
     snapshot_advance(r, t->slot, txid);
-    if (!commit_settle(s, txid, !apply && !others))
+    if (!commit_settle(s, txid))
         return false;
 
     for (uint32_t i = t->page_count; i-- > 0;) {

@@ -90,6 +90,30 @@ START_TEST(test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain
 }
 END_TEST
 
+/* DRAM beside a reader that stays: its version of each page, and the newest. */
+START_TEST(test_beside_a_long_reader_only_the_newest_version_is_kept)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    unit_ok(conn_begin_read(reader, &err));
+    for (uint64_t version = 2; version < 200; version++) {
+        db_write(writer, 4, 8, version);
+        struct store_status s = db_status(writer);
+        /* Superseded ones wait in limbo for a while, to be reclaimed together. */
+        ck_assert_uint_eq(s.pages_versioned, 4);
+        ck_assert_uint_le(s.frames_used -
+                              GUARDED_GET(store->region.header->guarded.limbo_count),
+                          4);
+    }
+    db_check_range(reader, 4, 8, 1);
+    conn_end_read(reader);
+    db_write(writer, 4, 8, 200);
+    ck_assert_uint_eq(db_status(writer).frames_used, 0);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
 START_TEST(test_a_small_change_is_a_small_record)
 {
     commit_open();
@@ -648,6 +672,7 @@ int main(void)
     TCase *tc = db_case("commit", 120);
     tcase_add_test(tc, test_pages_are_applied_alone_and_pushed_under_a_reader);
     tcase_add_test(tc, test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain);
+    tcase_add_test(tc, test_beside_a_long_reader_only_the_newest_version_is_kept);
     tcase_add_test(tc, test_a_small_change_is_a_small_record);
     tcase_add_test(tc, test_what_is_logged_is_what_differs_however_often_it_was_written);
     tcase_add_test(tc, test_nothing_changed_is_nothing_committed);
