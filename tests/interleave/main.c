@@ -19,6 +19,9 @@ static const struct il_program *find(const char *name)
     for (size_t i = 0; programs[i].name; i++)
         if (!strcmp(programs[i].name, name))
             return &programs[i];
+    for (size_t i = 0; programs_bad[i].name; i++)
+        if (!strcmp(programs_bad[i].name, name))
+            return &programs_bad[i];
     for (size_t i = 0; litmus_programs[i].name; i++)
         if (!strcmp(litmus_programs[i].name, name))
             return &litmus_programs[i];
@@ -88,6 +91,8 @@ int main(int argc, char **argv)
         default:
             for (size_t i = 0; programs[i].name; i++)
                 printf("%-20s %s\n", programs[i].name, programs[i].what);
+            for (size_t i = 0; programs_bad[i].name; i++)
+                printf("%-20s %s\n", programs_bad[i].name, programs_bad[i].what);
             return 0;
         }
     }
@@ -95,6 +100,8 @@ int main(int argc, char **argv)
         if (i == argc) {
             for (size_t k = 0; programs[k].name; k++)
                 status |= explore(&programs[k], bound, max_states, argv[0]);
+            for (size_t k = 0; programs_bad[k].name; k++)
+                status |= explore(&programs_bad[k], bound, max_states, argv[0]);
             break;
         }
         const struct il_program *p = find(argv[i]);
