@@ -99,10 +99,15 @@ static void media_intend_rewrite(struct store *s, uint64_t page, const uint8_t *
 {
     struct media *m = s->media;
     struct dax_err err = {0};
-    media_close_page(s, MEDIA_BASE, page, MEDIA_QUARANTINED, NULL);
     pthread_mutex_lock(&m->lock);
     struct media_entry *e = media_find_open(m, MEDIA_BASE, page);
-    if (e) {
+    bool in_range = e && pages_of(e->bytes) != 1;
+    pthread_mutex_unlock(&m->lock);
+    if (in_range)
+        media_close_page(s, MEDIA_BASE, page, MEDIA_QUARANTINED, NULL);
+    pthread_mutex_lock(&m->lock);
+    e = media_find_open(m, MEDIA_BASE, page);
+    if (e && pages_of(e->bytes) == 1) {
         e->intent = INTENT_REWRITE;
         e->intent_status = MEDIA_REPAIRED;
         e->intent_hash = hash_bytes(content, DAX_PAGE_BYTES);
@@ -221,7 +226,7 @@ static dax_rc media_repair_base(struct store *s, uint32_t slot, uint64_t page,
         struct checkpoint_result result = {0};
         struct dax_err ignored = {0};
         if (checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &ignored) == DAX_OK &&
-            !(pageword_load(&s->region, page) & PAGEWORD_POISONED))
+            !(pageword_load(&s->region, page) & PAGEWORD_POISONED) && !media_is_quarantined(s, page))
             return DAX_OK;
     }
     *status_out = MEDIA_QUARANTINED;
