@@ -11,9 +11,6 @@
 
 #include "engine/pageword.h"
 
-/* Frames given back in one go: bounds the pause. */
-#define FRAMES_TRIM_BATCH 4096u
-
 uint32_t frames_take(struct region *r)
 {
     struct region_guarded *g = &r->header->guarded;
@@ -122,26 +119,26 @@ static int frames_compare(const void *a, const void *b)
 void frames_trim(struct region *r)
 {
     struct region_guarded *g = &r->header->guarded;
-    uint32_t batch[FRAMES_TRIM_BATCH];
-    while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + FRAMES_TRIM_BATCH) {
-        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
+    uint32_t batch[DAX_FRAMES_TRIM_BATCH];
+    while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + DAX_FRAMES_TRIM_BATCH) {
+        for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH; i++) {
             batch[i] = GUARDED_GET(g->free);
             /* No copy any more, before its memory goes: as in frames_take, and for the same reader. */
             if (GUARDED_GET(r->nodes[batch[i]].storage) == NODE_COPY)
                 (void)atomic_exchange(&r->nodes[batch[i]].storage, NODE_FRAME);
             GUARDED_SET(g->free, r->nodes[batch[i]].next);
         }
-        GUARDED_ADD(g->free_count, -(uint32_t)FRAMES_TRIM_BATCH);
-        qsort(batch, FRAMES_TRIM_BATCH, sizeof *batch, frames_compare);
-        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH;) {
+        GUARDED_ADD(g->free_count, -(uint32_t)DAX_FRAMES_TRIM_BATCH);
+        qsort(batch, DAX_FRAMES_TRIM_BATCH, sizeof *batch, frames_compare);
+        for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH;) {
             uint32_t n = 1;
-            while (i + n < FRAMES_TRIM_BATCH && batch[i + n] == batch[i] + n)
+            while (i + n < DAX_FRAMES_TRIM_BATCH && batch[i + n] == batch[i] + n)
                 n++;
             /* Failure only means that the memory stays. */
             (void)madvise(region_frame(r, batch[i]), (size_t)n * DAX_PAGE_BYTES, MADV_DONTNEED);
             i += n;
         }
-        for (uint32_t i = 0; i < FRAMES_TRIM_BATCH; i++) {
+        for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH; i++) {
             r->nodes[batch[i]].next = GUARDED_GET(g->cold);
             GUARDED_SET(g->cold, batch[i]);
         }

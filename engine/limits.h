@@ -68,6 +68,9 @@
 /* Frames kept warm when free; the memory of further ones goes back to the system. */
 #define DAX_FRAMES_RETAIN 8192u
 
+/* Frames given back in one go: bounds the pause. */
+#define DAX_FRAMES_TRIM_BATCH 4096u
+
 /* Address space of the base mapping: at least this, and four times the file; a file that outgrows
  * it is mapped again, larger, and the old mapping stays for the pins in it. */
 #define DAX_MAP_BYTES_MIN (16 * DAX_GIB)

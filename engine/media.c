@@ -168,9 +168,11 @@ void media_enter(struct store *s, uint32_t part, uint64_t page, uint64_t bytes, 
             (void)!media_keep(s, &e, &err);
         media_recount(m);
     }
-    pthread_mutex_unlock(&m->lock);
+    /* Within the lock, as the flag's end (media_close_good): a page is flagged as long as it has an open
+     * entry, or a commit has closed it and base is not rewritten yet. */
     if (part == MEDIA_BASE)
         media_flag(s, page, bytes);
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* Enter a page that was bad and is not any more. */
@@ -194,13 +196,12 @@ void media_enter_closed(struct store *s, uint64_t page, const char *detail)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* The open entry that covers the page ends with `status` for this page; what else it covers stays. */
-void media_close_page(struct store *s, uint32_t part, uint64_t page, uint32_t status,
-                             const char *detail)
+/* Under the lock. */
+static void media_close_locked(struct store *s, uint32_t part, uint64_t page, uint32_t status,
+                               const char *detail)
 {
     struct media *m = s->media;
     struct dax_err err = {0};
-    pthread_mutex_lock(&m->lock);
     struct media_entry *e = media_find_open(m, part, page);
     if (e) {
         struct media_entry before = *e, after = *e, mine = *e;
@@ -240,8 +241,24 @@ void media_close_page(struct store *s, uint32_t part, uint64_t page, uint32_t st
         }
         media_recount(m);
     }
-    pthread_mutex_unlock(&m->lock);
 }
+
+void media_close_page(struct store *s, uint32_t part, uint64_t page, uint32_t status,
+                      const char *detail)
+{
+    pthread_mutex_lock(&s->media->lock);
+    media_close_locked(s, part, page, status, detail);
+    pthread_mutex_unlock(&s->media->lock);
+}
+
+void media_close_good(struct store *s, uint64_t page, uint32_t status, const char *detail)
+{
+    pthread_mutex_lock(&s->media->lock);
+    media_close_locked(s, MEDIA_BASE, page, status, detail);
+    pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);
+    pthread_mutex_unlock(&s->media->lock);
+}
+
 void media_set_stale(struct store *s, uint64_t page, const char *detail)
 {
     struct media *m = s->media;
@@ -308,7 +325,6 @@ dax_rc media_create(struct store *s, struct dax_err *err)
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->bad_lock, NULL);
     m->sidecar_fd = -1;
-    atomic_flag_clear_explicit(&m->rescuing, memory_order_relaxed); /* nobody knows m yet */
     media_open_list(s->base.fd, s->base.path, &m->bad_base);
     m->base = (struct media_owner){{media_rescue, media_fatal}, s, MEDIA_BASE};
     m->sidecar = (struct media_owner){{media_rescue, media_fatal}, s, MEDIA_SIDECAR};

@@ -100,10 +100,15 @@ static void media_intend_rewrite(struct store *s, uint64_t page, const uint8_t *
 {
     struct media *m = s->media;
     struct dax_err err = {0};
-    media_close_page(s, MEDIA_BASE, page, MEDIA_QUARANTINED, NULL);
     pthread_mutex_lock(&m->lock);
     struct media_entry *e = media_find_open(m, MEDIA_BASE, page);
-    if (e) {
+    bool in_range = e && pages_of(e->bytes) != 1;
+    pthread_mutex_unlock(&m->lock);
+    if (in_range)
+        media_close_page(s, MEDIA_BASE, page, MEDIA_QUARANTINED, NULL);
+    pthread_mutex_lock(&m->lock);
+    e = media_find_open(m, MEDIA_BASE, page);
+    if (e && pages_of(e->bytes) == 1) {
         e->intent = INTENT_REWRITE;
         e->intent_status = MEDIA_REPAIRED;
         e->intent_hash = hash_bytes(content, DAX_PAGE_BYTES);
@@ -135,9 +140,8 @@ bool media_rewrite(struct store *s, uint64_t page, const uint8_t *content)
         (void)!store_synced(s, DAX_IO_WRITE, NULL);
         return false;
     }
-    media_close_page(s, MEDIA_BASE, page, MEDIA_REPAIRED,
+    media_close_good(s, page, MEDIA_REPAIRED,
                      elsewhere ? "rewritten, in another block" : "rewritten in place");
-    pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);
     return true;
 }
 
@@ -167,7 +171,8 @@ static dax_rc media_zap(struct store *s, uint64_t page, bool *zapped_out, struct
     uint64_t w = pageword_load(r, page);
     char holder[160];
     uint32_t wanted = (uint32_t)page;
-    /* In the other states nobody takes a pin; one that is being shrunk away may have old ones. */
+    /* In the other states nobody takes a pin; one that is being shrunk away may have old ones. (A flagged
+     * page is pinned by nobody new either, but not each that comes here is flagged.) */
     *zapped_out = pageword_state(w) == PAGE_MAPPED;
     if (*zapped_out && !pageword_set(r, page, PAGE_ZAPPED, pageword_node(w)))
         return store_fail(s, err, "page %u could not be zapped", wanted);
@@ -207,16 +212,13 @@ static dax_rc media_repair_base(struct store *s, uint32_t slot, uint64_t page,
     uint8_t buf[DAX_PAGE_BYTES];
     uint64_t w = pageword_load(&s->region, page);
     *status_out = MEDIA_CLEARED;
-    if (!(w & PAGEWORD_POISONED)) {
-        media_close_page(s, MEDIA_BASE, page, MEDIA_CLEARED, "the page can be read");
+    if (!(w & PAGEWORD_POISONED) && !media_is_quarantined(s, page))
         return DAX_OK;
-    }
     bool outside = page >= pages_of(store_size(s)) && pageword_state(w) == PAGE_ABSENT;
     if (outside && page < s->base.file_bytes >> DAX_PAGE_SHIFT)
         return media_rewrite_zapped(s, page, zeros, status_out, err);
     if (outside) {
-        pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);
-        media_close_page(s, MEDIA_BASE, page, MEDIA_CLEARED, "the page is not in the file any more");
+        media_close_good(s, page, MEDIA_CLEARED, "the page is not in the file any more");
         return DAX_OK;
     }
     *status_out = MEDIA_REPAIRED;
@@ -225,7 +227,7 @@ static dax_rc media_repair_base(struct store *s, uint32_t slot, uint64_t page,
         struct checkpoint_result result = {0};
         struct dax_err ignored = {0};
         if (checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &ignored) == DAX_OK &&
-            !(pageword_load(&s->region, page) & PAGEWORD_POISONED))
+            !(pageword_load(&s->region, page) & PAGEWORD_POISONED) && !media_is_quarantined(s, page))
             return DAX_OK;
     }
     *status_out = MEDIA_QUARANTINED;

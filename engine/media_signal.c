@@ -52,12 +52,12 @@ bool media_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fau
         s->base.read_only || !scan_base_pinned_now(&s->region, page))
         return false;
     struct media *m = s->media;
-    while (atomic_flag_test_and_set_explicit(&m->rescuing, memory_order_acquire))
+    while (atomic_exchange_explicit(&m->rescuing, 1, memory_order_acquire))
         cpu_relax();
     bool good = media_copy_of(s, page, m->rescue_copy) &&
                 pwrite(s->base.fd, m->rescue_copy, DAX_PAGE_BYTES,
                        (off_t)(page << DAX_PAGE_SHIFT)) == (ssize_t)DAX_PAGE_BYTES;
-    atomic_flag_clear_explicit(&m->rescuing, memory_order_release);
+    atomic_store_explicit(&m->rescuing, 0, memory_order_release);
     if (!good)
         return false;
     /* Of the mapping that the reader uses, which may be an older one. */

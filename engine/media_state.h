@@ -44,14 +44,14 @@ struct media {
     _Atomic uint64_t late_seen;  /* guard_late() when it was looked at last */
     _Atomic uint64_t rescued[MEDIA_RESCUED_MAX]; /* page + 1, from the handler; 0: none */
     _Atomic uint32_t rescued_count;              /* since it was looked at last */
-    atomic_flag rescuing; /* a thread is in media_rescue. Here and not of the process: a child that was
+    _Atomic uint32_t rescuing; /* a thread is in media_rescue. Here and not of the process: a child that was
                            * forked meanwhile has stores of its own and never asks this one */
     uint8_t rescue_copy[DAX_PAGE_BYTES]; /* rescuing; the handler's stack may be small */
     struct media_closing *closing;      /* writer lock; owned: pages that the running transaction repairs */
     size_t closing_count, closing_room; /* writer lock */
 };
 
-/* --- media.c: all with m->lock held, but media_enter, media_enter_closed and media_close_page ----------- */
+/* --- media.c: all with m->lock held, but media_enter, media_enter_closed and media_close_... ----------- */
 
 uint64_t media_now_us(void);
 /* Behind the last page of an entry. */
@@ -72,6 +72,8 @@ void media_enter(struct store *s, uint32_t part, uint64_t page, uint64_t bytes, 
 void media_enter_closed(struct store *s, uint64_t page, const char *detail);
 /* The open entry that covers the page ends with `status` for this page; what else it covers stays. */
 void media_close_page(struct store *s, uint32_t part, uint64_t page, uint32_t status, const char *detail);
+/* The same of a page of base that is good again: its flag goes with the entry. */
+void media_close_good(struct store *s, uint64_t page, uint32_t status, const char *detail);
 
 /* A ledger of all entries, for a sidecar that takes the place of this one: whatever is bad in this one is
  * of no matter then. */

@@ -8,6 +8,7 @@
 #define TESTS_INTERLEAVE_ATOMICS_H
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -28,6 +29,10 @@
 #define DAX_MAX_NODES UINT32_C(16)
 #undef DAX_MAX_SLOTS
 #define DAX_MAX_SLOTS 6u
+#undef DAX_FRAMES_RETAIN
+#define DAX_FRAMES_RETAIN 10u
+#undef DAX_FRAMES_TRIM_BATCH
+#define DAX_FRAMES_TRIM_BATCH 1u
 #undef DAX_COMMIT_RING
 #define DAX_COMMIT_RING 2u
 #undef DAX_MIB /* the unit in which the file grows, is mapped and cut becomes one page */
@@ -50,7 +55,8 @@ enum il_kind {
     IL_FENCE, /* the end of non-temporal stores */
     IL_POINT, /* before plain loads of shared bytes */
     IL_FUTEX_WAIT,
-    IL_FUTEX_WAKE
+    IL_FUTEX_WAKE,
+    IL_MEMBARRIER /* each thread's stores become visible */
 };
 
 uint64_t il_access(enum il_kind kind, const volatile void *at, size_t size, int order,
@@ -68,6 +74,9 @@ ssize_t il_pread(int fd, void *to, size_t n, off_t at);
 ssize_t il_pwrite(int fd, const void *from, size_t n, off_t at);
 off_t il_lseek(int fd, off_t offset, int whence);
 void *il_alloc(size_t bytes);
+int il_mutex_lock(pthread_mutex_t *m);
+int il_mutex_unlock(pthread_mutex_t *m);
+void il_membarrier(void);
 void il_relax(const char *function);
 
 #define IL_SITE(text) static const struct il_site il_site = {__func__, __LINE__, text}
@@ -81,6 +90,7 @@ void il_relax(const char *function);
 #undef atomic_exchange
 #undef atomic_exchange_explicit
 #undef atomic_fetch_add
+#undef atomic_fetch_add_explicit
 #undef atomic_fetch_sub
 #undef atomic_compare_exchange_strong
 #undef atomic_compare_exchange_strong_explicit
@@ -115,6 +125,7 @@ void il_relax(const char *function);
 #define atomic_exchange(p, v) IL_RMW(IL_EXCHANGE, p, v)
 #define atomic_exchange_explicit(p, v, order) IL_RMW(IL_EXCHANGE, p, v)
 #define atomic_fetch_add(p, v) IL_RMW(IL_ADD, p, v)
+#define atomic_fetch_add_explicit(p, v, order) IL_RMW(IL_ADD, p, v)
 #define atomic_fetch_sub(p, v) IL_RMW(IL_SUB, p, v)
 
 #define atomic_compare_exchange_strong(p, e, v)                                                    \
@@ -159,6 +170,8 @@ void il_relax(const char *function);
 #define pread il_pread
 #define pwrite il_pwrite
 #define sched_yield() 0
+#define pthread_mutex_lock(m) il_mutex_lock(m)
+#define pthread_mutex_unlock(m) il_mutex_unlock(m)
 #define malloc il_alloc
 #define aligned_alloc(align, bytes) il_alloc(bytes)
 #endif

@@ -60,6 +60,9 @@ void il_name(const char *name, const void *at, size_t bytes, size_t stride);
 /* In a thread: a step that others may come before. */
 void il_point(const char *what);
 
+/* The same before the system does something for the thread, which comes after its own stores. */
+void il_system(const char *what);
+
 /* The running thread's number, or IL_THREADS in setup and finish. */
 unsigned il_self(void);
 
@@ -86,9 +89,9 @@ struct il_result {
     char *schedule; /* that leads to it; freed by the caller */
 };
 
-/* The protocols (programs.c); programs that show what the explorer's memory can and cannot do (litmus.c); each list is
+/* The protocols (programs.c), and pages that go bad under them (programs_bad.c); programs that show what the explorer's memory can and cannot do (litmus.c); each list is
  * ended by an empty one. */
-extern const struct il_program programs[];
+extern const struct il_program programs[], programs_bad[];
 extern const struct il_program litmus_programs[];
 
 /* Search. max_states: give up above it. */

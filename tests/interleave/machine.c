@@ -37,7 +37,7 @@ bool machine_weak;
 
 static unsigned machine_self = IL_THREADS; /* the running thread */
 static void *scheduler_sp;
-static struct bytes nontemporal, guarded, shared_bytes[4], counters[8];
+static struct bytes nontemporal, guarded, shared_bytes[4], counters[12];
 static unsigned shared_count, counters_count;
 static struct owned {
     uint8_t *at;
@@ -360,14 +360,14 @@ static void note_look(struct thread *t, uint32_t offset, const struct il_site *s
 
 static const char *const kind_names[] = {"load",       "store",     "exchange", "compare-exchange",
                                          "add",        "sub",       "fence",    "",
-                                         "futex wait", "futex wake"};
+                                         "futex wait", "futex wake", "membarrier"};
 
 static void say_op(unsigned i, const struct op *op, const char *note)
 {
     char where[160] = "";
     if (op->site)
         snprintf(where, sizeof where, "%s:%d", op->site->function, op->site->line);
-    if (op->kind == IL_POINT || op->kind == IL_FENCE)
+    if (op->kind == IL_POINT || op->kind == IL_FENCE || op->kind == IL_MEMBARRIER)
         printf("  T%u  %-28s %s %s%s\n", i, where, kind_names[op->kind],
                op->site ? op->site->what : "begins", note);
     else if (op->kind == IL_STORE)
@@ -429,6 +429,12 @@ bool machine_perform(unsigned i, unsigned variant)
     case IL_FENCE:
         while (t->lines)
             machine_show(t, 0);
+        break;
+    case IL_MEMBARRIER:
+        for (unsigned k = 0; k < machine->threads; k++) {
+            show_plain(&machine->thread[k]);
+            machine_drain(&machine->thread[k]);
+        }
         break;
     case IL_FUTEX_WAIT:
         machine_drain(t);
@@ -528,7 +534,8 @@ uint64_t il_access(enum il_kind kind, const volatile void *at, size_t size, int 
                     .value = truncated(value, (uint32_t)size),
                     .expected = truncated(expected, (uint32_t)size),
                     .site = site};
-    if (machine_self < IL_THREADS && in_arena && is_step(op.offset, kind != IL_LOAD))
+    bool stores = kind != IL_LOAD && !(kind == IL_ADD && value == 0); /* nobody sees that one */
+    if (machine_self < IL_THREADS && in_arena && is_step(op.offset, stores))
         return step(op);
     return access_at_once(&op, in_arena, (void *)(uintptr_t)at);
 }
@@ -548,12 +555,42 @@ static void stop_before(enum il_kind kind, const struct il_site *site)
 
 void il_point(const char *what)
 {
-    static struct il_site site[16];
+    static struct il_site site[32];
     unsigned i = 0;
-    while (i < 15 && site[i].what && strcmp(site[i].what, what) != 0)
+    while (i < 31 && site[i].what && strcmp(site[i].what, what) != 0)
         i++;
     site[i] = (struct il_site){"test", 0, what};
     stop_before(IL_POINT, &site[i]);
+}
+
+/* What the kernel stores for a thread comes after the thread's own stores. */
+void il_system(const char *what)
+{
+    il_point(what);
+    if (machine_self < IL_THREADS && !machine_weak)
+        machine_drain(&machine->thread[machine_self]);
+}
+
+void il_membarrier(void)
+{
+    static const struct il_site site = {"membarrier", 0, "of every thread"};
+    stop_before(IL_MEMBARRIER, &site);
+}
+
+/* The first word of a mutex is the lock: taken by an exchange, given back by a release store. */
+int il_mutex_lock(pthread_mutex_t *m)
+{
+    static const struct il_site site = {"pthread_mutex_lock", 0, "mutex"};
+    while (il_access(IL_EXCHANGE, (const volatile void *)m, 4, memory_order_acquire, 1, 0, &site))
+        il_relax("mutex");
+    return 0;
+}
+
+int il_mutex_unlock(pthread_mutex_t *m)
+{
+    static const struct il_site site = {"pthread_mutex_unlock", 0, "mutex"};
+    (void)il_access(IL_STORE, (const volatile void *)m, 4, memory_order_release, 0, 0, &site);
+    return 0;
 }
 
 void il_nt_fence(void)

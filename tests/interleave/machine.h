@@ -7,7 +7,7 @@
 
 #define ARENA_BYTES (1u << 20)
 #define STACK_BYTES (64u << 10)
-#define STACK_KEPT (12u << 10) /* at most this much of it is in use at a step */
+#define STACK_KEPT (24u << 10) /* at most this much of it is in use at a step */
 #define BUFFER_MAX 12u
 #define NT_MAX 8u
 #define SPIN_MAX 8u

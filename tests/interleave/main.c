@@ -19,6 +19,9 @@ static const struct il_program *find(const char *name)
     for (size_t i = 0; programs[i].name; i++)
         if (!strcmp(programs[i].name, name))
             return &programs[i];
+    for (size_t i = 0; programs_bad[i].name; i++)
+        if (!strcmp(programs_bad[i].name, name))
+            return &programs_bad[i];
     for (size_t i = 0; litmus_programs[i].name; i++)
         if (!strcmp(litmus_programs[i].name, name))
             return &litmus_programs[i];
@@ -63,8 +66,10 @@ static int explore(const struct il_program *p, int bound, uint64_t max_states, c
     char limit[40] = "";
     if (in_force)
         snprintf(limit, sizeof limit, " of at most %u preemptions", in_force);
-    printf("figure: interleavings %s%s: %.3g%s (%" PRIu64 " states)\n", p->name,
-           weak ? ", weak stores" : "", r.interleavings, limit, r.states);
+    /* Variants go through the same programs: they are no figure of their own. */
+    printf("%sinterleavings %s%s: %.3g%s (%" PRIu64 " states)\n",
+           strstr(self, "interleave_with_") ? "" : "figure: ", p->name, weak ? ", weak stores" : "",
+           r.interleavings, limit, r.states);
     fflush(stdout);
     return !r.complete;
 }
@@ -88,6 +93,8 @@ int main(int argc, char **argv)
         default:
             for (size_t i = 0; programs[i].name; i++)
                 printf("%-20s %s\n", programs[i].name, programs[i].what);
+            for (size_t i = 0; programs_bad[i].name; i++)
+                printf("%-20s %s\n", programs_bad[i].name, programs_bad[i].what);
             return 0;
         }
     }
@@ -95,6 +102,8 @@ int main(int argc, char **argv)
         if (i == argc) {
             for (size_t k = 0; programs[k].name; k++)
                 status |= explore(&programs[k], bound, max_states, argv[0]);
+            for (size_t k = 0; programs_bad[k].name; k++)
+                status |= explore(&programs_bad[k], bound, max_states, argv[0]);
             break;
         }
         const struct il_program *p = find(argv[i]);
@@ -106,9 +115,11 @@ int main(int argc, char **argv)
             struct il_result r = hunt(p, max_states);
             if (r.violated) {
                 report_violation(p, &r, argv[0]);
-                const char *weakening = strstr(argv[0], "weak_");
-                printf("figure: weakening found, %s: %s\n", weakening ? weakening + 5 : p->name,
-                       r.text);
+                const char *weakening = strstr(argv[0], "interleave_weak_");
+                const char *variant = strstr(argv[0], "interleave_with_");
+                const char *what = weakening ? weakening : variant;
+                printf("figure: weakening found, %s: %s\n",
+                       what ? what + strlen("interleave_weak_") : p->name, r.text);
                 return 0;
             }
             status = 1;

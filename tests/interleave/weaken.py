@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the engine wrong in one place, so that the explorer can prove that it would notice.
+"""Makes the engine wrong in one place, so that the explorer can prove that it would notice; and makes it
+another way, so that the explorer can prove that that is right, too.
 
 usage: weaken.py list                          NAME FILE PROGRAM... of each weakening, a line each
+       weaken.py variants                      NAME right|wrong FILE,... PROGRAM... of each variant
+       weaken.py variant NAME FILE ENGINE_DIR OUT.c    one file of it
        weaken.py make NAME ENGINE_DIR OUT.c    the file with the weakening
        weaken.py small ENGINE_DIR OUT.c        writer.c as the explorer compiles it
        weaken.py table                         what each takes away, a line each
@@ -151,6 +154,94 @@ WEAKENINGS = [
      "    if (b->marker)\n        chain_link_head(r, b->marker);\n    chain_unlink_head(r, b->head);\n",
      "    chain_unlink_head(r, b->head);\n    if (b->marker)\n        chain_link_head(r, b->marker);\n"),
 
+    # Pages that are bad.
+    ("repair_scan", "media_repair.c", "media_zap: nobody looks for pins",
+     "bad_repair_pin",
+     "    if (!scan_base_pinned(&s->scan, page))\n        return DAX_OK;\n",
+     "    if (s)\n        return DAX_OK;\n"),
+    ("repair_unzap", "media_repair.c", "media_zap: a page that is pinned stays zapped",
+     "bad_repair_pin",
+     "    if (*zapped_out && !pageword_set(r, page, PAGE_MAPPED, pageword_node(w)))", "    if (0)"),
+    ("copy_pin", "conn.c", "conn_read_page: the pin is dropped before the page is flagged",
+     "bad_copy_repair bad_copy_cleared",
+     "        rc = media_fault(s, page, &fault, err);\n    pin_drop(s, c->slot, CONN_COPY_PIN);\n",
+     "    {\n        pin_drop(s, c->slot, CONN_COPY_PIN);\n"
+     "        rc = media_fault(s, page, &fault, err);\n    }\n"
+     "    pin_drop(s, c->slot, CONN_COPY_PIN);\n"),
+    ("scrub_pin", "media_find.c", "conn_media_probe: the page is not pinned",
+     "bad_scrub_repair bad_scrub_rehome",
+     "    dax_rc rc = pin_take_storage(s, c->slot, DAX_SLOT_PINS_SHARED, page, err);\n",
+     "    dax_rc rc = pageword_load(&s->region, page) & PAGEWORD_POISONED ? media_error(s, page, err)\n"
+     "                                                                    : DAX_OK;\n"),
+    ("scrub_pin_store", "pin.c", "pin_take_storage: the pin's store is not sequentially consistent",
+     "bad_scrub_repair bad_scrub_rehome",
+     "atomic_store_explicit(&own->pins[entry], storage, memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], storage, memory_order_release);"),
+    ("scrub_pin_load", "pin.c", "pin_take_storage: the word is not compared",
+     "bad_scrub_repair bad_scrub_rehome",
+     "        if (again == w)\n", "        if (again)\n"),
+    ("enter_flag", "media.c", "media_enter: the page is flagged after the lock",
+     "bad_mark_repair bad_copy_cleared",
+     "        media_flag(s, page, bytes);\n    pthread_mutex_unlock(&m->lock);\n",
+     "    {\n        pthread_mutex_unlock(&m->lock);\n        media_flag(s, page, bytes);\n"
+     "        return;\n    }\n    pthread_mutex_unlock(&m->lock);\n"),
+    ("close_flag", "media.c", "media_close_good: the flag goes after the lock",
+     "bad_mark_repair",
+     "    pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);\n"
+     "    pthread_mutex_unlock(&s->media->lock);\n",
+     "    pthread_mutex_unlock(&s->media->lock);\n"
+     "    pageword_flag(&s->region, page, 0, PAGEWORD_POISONED);\n"),
+    ("flag_kept", "pageword.c", "pageword_set: a flag that was set in between is lost",
+     "bad_mark_commit",
+     "        /* Fails where a reader has set a flag in between: that flag is kept. */\n"
+     "    } while (!atomic_compare_exchange_weak_explicit(&r->words[page], &raw, next,\n"
+     "                                                    memory_order_seq_cst, memory_order_relaxed));",
+     "    } while (0);\n"
+     "    atomic_store_explicit(&r->words[page], next, memory_order_seq_cst);"),
+    ("pin_flag", "pin.c", "pin_look: the flag is not looked at",
+     "bad_damaged_pin",
+     "if (w & PAGEWORD_POISONED && v.storage == NODE_BASE)", "if (0)"),
+    ("pin_flag_short", "pin.c", "pin_take_base: the flag is not looked at",
+     "bad_damaged_pin",
+     "pageword_node(w) || w & PAGEWORD_POISONED ||", "pageword_node(w) ||"),
+    ("probe_first", "pin.c", "pin_probe: the page is said to be probed before it is",
+     "bad_pins",
+     "        struct guard_fault fault;\n        if (!guard_probe(",
+     "        struct guard_fault fault;\n"
+     "        pageword_flag(&s->region, page + i, PAGEWORD_PROBED, 0);\n        if (!guard_probe("),
+    ("probe_cut", "pageword.c", "pageword_set: a page that was cut off stays probed",
+     "bad_cut_grow",
+     "        if (to == PAGE_ABSENT)", "        if (0)"),
+    ("apply_flag", "commit.c", "commit_apply: the flag is not looked at",
+     "bad_damaged_commit",
+     "    if (pageword_load(&s->region, p->page) & PAGEWORD_POISONED)\n        return false;\n", ""),
+    ("rehome_flag", "rehome.c", "rehome_store: the flag is not looked at",
+     "bad_damaged_rehome",
+     "    if (!(pageword_load(&s->region, b->page) & PAGEWORD_POISONED)) {", "    {"),
+    ("save_flag", "rehome.c", "rehome_save_base: the flag is not looked at",
+     "bad_old_damaged",
+     "    bool flagged = pageword_load(r, page) & PAGEWORD_POISONED;", "    bool flagged = false;"),
+    ("rescue_pin", "media_signal.c", "media_rescue: the page need not be pinned",
+     "bad_given_back",
+     "s->base.read_only || !scan_base_pinned_now(&s->region, page))", "s->base.read_only)"),
+    ("rescue_again", "media_signal.c", "media_copy_of: the frame is not looked at again",
+     "bad_rescue_reuse",
+     "            if (atomic_fetch_add(&r->nodes[node].storage, 0) != NODE_COPY)\n"
+     "                return false;\n"
+     "            return frames_is_copy(r, node, page, w) && pageword_load(r, page) == w;",
+     "            return true;"),
+    ("rescue_one", "media_signal.c", "media_rescue: two threads at once",
+     "bad_rescue_two",
+     "    while (atomic_exchange_explicit(&m->rescuing, 1, memory_order_acquire))\n"
+     "        cpu_relax();\n", ""),
+    ("take_copy", "frames.c", "frames_take: the frame may be stored to before it is no copy any more",
+     "-w bad_rescue_reuse",
+     "(void)atomic_exchange(&n->storage, NODE_FRAME);", "GUARDED_SET(n->storage, NODE_FRAME);"),
+    ("trim_copy", "frames.c", "frames_trim: its memory may go before it is no copy any more",
+     "-w bad_rescue_trim",
+     "(void)atomic_exchange(&r->nodes[batch[i]].storage, NODE_FRAME);",
+     "GUARDED_SET(r->nodes[batch[i]].storage, NODE_FRAME);"),
+
     # Slots, scratch.
     ("claim_flag", "snapshot.c", "snapshot_claim_slot: the flag is looked at, then stored",
      "claim_two",
@@ -190,11 +281,106 @@ WEAKENINGS = [
 ]
 
 
+# membarrier(2) in place of the reader's fence. The pin is stored relaxed, with a compiler barrier before
+# the word is loaded again; whoever reclaims has every running thread pass a barrier between its zap and
+# its look at the slots: a pin that is not seen then was stored after that barrier, and so the load after
+# it finds the zap.
+RELAXED = [
+    ("pin.c",
+     "atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_relaxed);\n"
+     "    atomic_signal_fence(memory_order_seq_cst);"),
+    ("pin.c",
+     "atomic_store_explicit(&own->pins[entry], pin, memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], pin, memory_order_relaxed);\n"
+     "        atomic_signal_fence(memory_order_seq_cst);"),
+    ("pin.c",
+     "atomic_store_explicit(&own->pins[entry], storage, memory_order_seq_cst);",
+     "atomic_store_explicit(&own->pins[entry], storage, memory_order_relaxed);\n"
+     "        atomic_signal_fence(memory_order_seq_cst);"),
+]
+FIRST = "    s->snapshot_count = 0;\n    s->pin_count = 0;\n    uint32_t high"
+LAST = "    if (add_newest)\n        s->snapshots"
+
+# The scans that need it. Not those of commit_expose and the first of rehome_all, whose pins nobody looks
+# at; of commit_settle and checkpoint_retire_pages, since who can have a pin there that matters is in an
+# older snapshot, which is seen, or has committed itself since it took the pin. (That of frames_reclaim is
+# behind rehome_batch's wherever a node can be pinned in these programs, so that none shows it to be needed.)
+SCANS = {
+    "rehome": ("rehome.c",
+               "    scan_take(&s->scan, r, UINT32_MAX, true);\n    for (size_t i = 0; i < n; i++) {"),
+    "reclaim": ("frames.c", "    scan_take(s, r, self, false);\n"),
+    "repair": ("media_repair.c",
+               "    scan_take(&s->scan, r, UINT32_MAX, true);\n    if (!scan_base_pinned"),
+}
+
+
+def sparing(but=None):
+    return RELAXED + [(file, text, "    il_membarrier();\n" + text)
+                      for name, (file, text) in SCANS.items() if name != but]
+
+
+PINS = ("pin_commit pin_commit_two copy_commit pin_version_commit pin_kept_commit pin_rehome copy_rehome "
+        "old_pin_rehome old_pin_reuse pin_push_rehome pin_rehome_reuse pin_node_again chain_middle own_pin "
+        "chain_walk chain_rehome begin_publish own_pin_retire pin_retire begin_retire retire_grow scratch "
+        "scratch_old tidy_pin pin_rehome_home publish_push two_readers reader_checkpoints bad_copy_repair "
+        "bad_scrub_repair bad_scrub_rehome bad_pin_rehome bad_repair_pin bad_rescue_commit "
+        "bad_rescue_rehome bad_cut_grow")
+
+FEWER = " ".join(p for p in PINS.split() if p not in (
+    "begin_publish", "retire_grow", "two_readers", "reader_checkpoints", "publish_push", "scratch_old"))
+
+# name, is it right, (file, old text, new text)..., programs: of a right one all must pass, of a wrong one
+# some must not.
+VARIANTS = [
+    ("membarrier", "right", RELAXED + [("scan.c", FIRST, "    il_membarrier();\n" + FIRST)], PINS),
+    ("membarrier_weak", "right", RELAXED + [("scan.c", FIRST, "    il_membarrier();\n" + FIRST)],
+     "-w pin_commit pin_rehome old_pin_rehome chain_middle pin_retire bad_scrub_rehome bad_repair_pin"),
+    # Nobody else in a snapshot: nobody else has a pin.
+    ("membarrier_others", "right",
+     RELAXED + [("scan.c", FIRST,
+                 "    if (scan_others_active(r, skip))\n        il_membarrier();\n" + FIRST)], FEWER),
+    ("membarrier_scans", "right", sparing(), FEWER),
+    ("membarrier_none", "wrong", RELAXED, "pin_push_rehome"),
+    ("membarrier_late", "wrong", RELAXED + [("scan.c", LAST, "    il_membarrier();\n" + LAST)],
+     "pin_push_rehome old_pin_rehome"),
+    ("membarrier_begin", "wrong",
+     RELAXED + [("scan.c", FIRST,
+                 "    if (scan_others_active(r, skip))\n        il_membarrier();\n" + FIRST),
+                ("snapshot.c", "atomic_store_explicit(&s->snapshot, txid, memory_order_seq_cst);",
+                 "atomic_store_explicit(&s->snapshot, txid, memory_order_relaxed);\n"
+                 "        atomic_signal_fence(memory_order_seq_cst);")],
+     "begin_publish pin_commit begin_retire"),
+    ("membarrier_no_rehome", "wrong", sparing("rehome"), "pin_push_rehome"),
+    ("membarrier_no_repair", "wrong", sparing("repair"), "bad_repair_pin"),
+]
+
+
 def find(name):
     for w in WEAKENINGS:
         if w[0] == name:
             return w
     sys.exit(f"no weakening {name}")
+
+
+def variant_files(v):
+    files = []
+    for file, _, _ in v[2]:
+        if file not in files:
+            files.append(file)
+    return files
+
+
+def make_variant(name, file, engine, out):
+    v = next((v for v in VARIANTS if v[0] == name), None) or sys.exit(f"no variant {name}")
+    with open(f"{engine}/{file}", encoding="utf-8") as f:
+        text = f.read()
+    for _, old, new in (change for change in v[2] if change[0] == file):
+        if text.count(old) != 1:
+            sys.exit(f"{file}: {text.count(old)} times, not once:\n{old}\n({name} in weaken.py)")
+        text = text.replace(old, new)
+    with open(out, "w", encoding="utf-8") as f:
+        f.write(text)
 
 
 def make(name, engine, out):
@@ -235,6 +421,11 @@ def main():
             print(f"| {w[0]} | {w[2]} |")
     elif sys.argv[1:2] == ["make"] and len(sys.argv) == 5:
         make(*sys.argv[2:5])
+    elif sys.argv[1:2] == ["variants"]:
+        for v in VARIANTS:
+            print(v[0], v[1], ",".join(variant_files(v)), v[3])
+    elif sys.argv[1:2] == ["variant"] and len(sys.argv) == 6:
+        make_variant(*sys.argv[2:6])
     elif sys.argv[1:2] == ["small"] and len(sys.argv) == 4:
         make_small(*sys.argv[2:4])
     else:

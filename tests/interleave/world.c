@@ -3,12 +3,12 @@
  * store.c and sidecar.c are replaced by what follows; everything else of the engine that a connection
  * calls is the real code.
  */
+#include "tests/interleave/bad.h"
 #include "tests/interleave/world.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "engine/media_state.h"
 #include "engine/chain.h"
 #include "engine/checkpoint.h"
 #include "engine/frames.h"
@@ -17,7 +17,7 @@
 #include "engine/snapshot.h"
 #include "engine/writer.h"
 
-#define SEEN_BYTES 256u /* of each page: the lines that ever differ */
+#define SEEN_BYTES WORLD_SEEN_BYTES
 #define MAP_PAGES (2 * WORLD_PAGES)
 #define SCRATCH_PAGES 8u
 
@@ -35,6 +35,7 @@ static uint8_t (*new_page)[DAX_PAGE_BYTES]; /* each thread's, being written */
 static uint8_t *map;                        /* the first mapping, then room for a second one */
 static uint8_t *scratch;
 static uint8_t ring[1 << 16], log_buffer[1 << 16] __attribute__((aligned(64)));
+bool world_has_flags;
 static const volatile uint64_t guard = STORE_GUARD_MAGIC;
 static struct dax_err err;
 
@@ -118,115 +119,6 @@ dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_
     (void)salt;
     (void)lsn;
     return persist_point(p, PERSIST_P7_SEAL, ring, 64, e);
-}
-
-/* Nothing is bad here: a guard is the call alone, and what is copied is seen by the scheduler. */
-bool guard_call(void (*fn)(void *), void *arg, struct guard_fault *fault)
-{
-    (void)fault;
-    fn(arg);
-    return true;
-}
-
-bool guard_copy(void *to, const void *from, size_t n, struct guard_fault *fault)
-{
-    static const struct il_site site = {"guard_copy", 0, "memcpy"};
-    (void)fault;
-    il_memcpy(to, from, n, &site);
-    return true;
-}
-
-bool guard_probe(const void *addr, size_t n, struct guard_fault *fault)
-{
-    (void)addr, (void)n, (void)fault;
-    return true;
-}
-
-dax_rc guard_map_add(const void *addr, size_t n, uint64_t offset, struct guard_owner *o,
-                     struct dax_err *e)
-{
-    (void)addr, (void)n, (void)offset, (void)o, (void)e;
-    return DAX_OK;
-}
-
-void guard_map_remove(const void *addr)
-{
-    (void)addr;
-}
-
-static dax_rc no_media_error(struct dax_err *e)
-{
-    abort();
-    return dax_err_set(e, DAX_IO_MEDIA, 0, "the explorer has no media errors");
-}
-
-dax_rc media_error(struct store *s, uint64_t page, struct dax_err *e)
-{
-    (void)s, (void)page;
-    return no_media_error(e);
-}
-
-dax_rc media_fault(struct store *s, uint64_t page, const struct guard_fault *f, struct dax_err *e)
-{
-    (void)s, (void)page, (void)f;
-    return no_media_error(e);
-}
-
-dax_rc media_fault_sidecar(struct store *s, const void *addr, const struct guard_fault *f,
-                           struct dax_err *e)
-{
-    (void)s, (void)addr, (void)f;
-    return no_media_error(e);
-}
-
-bool media_rewrite(struct store *s, uint64_t page, const uint8_t *content)
-{
-    (void)s, (void)page, (void)content;
-    return false;
-}
-
-bool media_heal_log(struct store *s, uint32_t slot)
-{
-    (void)s, (void)slot;
-    return false;
-}
-
-void media_committed(struct store *s, uint64_t txid)
-{
-    (void)s, (void)txid;
-}
-
-void media_aborted(struct store *s)
-{
-    (void)s;
-}
-
-dax_rc sidecar_mend_twin(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
-                         struct dax_err *e)
-{
-    (void)s, (void)p, (void)salt, (void)lsn;
-    return no_media_error(e);
-}
-
-void media_sidecar_mended(struct store *s, const void *addr, const char *detail)
-{
-    (void)s, (void)addr, (void)detail;
-}
-
-void media_note_truncated(struct store *s)
-{
-    (void)s;
-}
-
-bool media_regrow(struct store *s)
-{
-    (void)s;
-    return true;
-}
-
-void media_check_badblocks(struct store *s)
-{
-    (void)s;
 }
 
 uint64_t owner_start_time(int pid)
@@ -314,14 +206,12 @@ int il_munmap(void *addr, size_t bytes)
 
 int il_madvise(void *addr, size_t bytes, int advice)
 {
-    (void)addr;
-    (void)bytes;
     (void)advice;
-    return 0;
+    return bad_madvise(addr, bytes);
 }
 
 /* What a page of the file is now stands there; scratch pages count from the file's own start of them. */
-static uint8_t *file_at(uint64_t at)
+uint8_t *world_file_at(uint64_t at)
 {
     const struct base *b = &world_store->base;
     return b->scratch_start && at >= b->scratch_start ? scratch + (at - b->scratch_start)
@@ -331,7 +221,7 @@ static uint8_t *file_at(uint64_t at)
 static void file_fill(uint64_t from, uint64_t to, uint8_t byte)
 {
     for (uint64_t at = from; at < to; at += DAX_PAGE_BYTES)
-        memset(file_at(at), byte, SEEN_BYTES);
+        memset(world_file_at(at), byte, SEEN_BYTES);
 }
 
 /* What has been cut off is gone for everybody at once. */
@@ -348,7 +238,8 @@ int il_ftruncate(int fd, off_t bytes)
 int il_fallocate(int fd, int mode, off_t offset, off_t bytes)
 {
     (void)fd;
-    (void)mode;
+    if (mode & FALLOC_FL_PUNCH_HOLE)
+        return bad_punch((uint64_t)offset, (uint64_t)bytes);
     file_fill((uint64_t)offset, (uint64_t)(offset + bytes), 0);
     return 0;
 }
@@ -356,16 +247,16 @@ int il_fallocate(int fd, int mode, off_t offset, off_t bytes)
 ssize_t il_pread(int fd, void *to, size_t n, off_t at)
 {
     (void)fd;
-    memcpy(to, file_at((uint64_t)at), n);
+    if (!bad_may_pread((uint64_t)at))
+        return -1;
+    memcpy(to, world_file_at((uint64_t)at), n);
     return (ssize_t)n;
 }
 
 ssize_t il_pwrite(int fd, const void *from, size_t n, off_t at)
 {
     (void)fd;
-    (void)from;
-    (void)at;
-    return (ssize_t)n;
+    return bad_pwrite(from, n, (uint64_t)at);
 }
 
 int il_fsync(int fd)
@@ -449,7 +340,8 @@ static void setup_region(struct store *s, unsigned pages)
     il_stored_by_holder(&h->guarded, sizeof h->guarded);
     il_stored_by_holder(&h->last_committed, sizeof h->last_committed);
     il_stored_by_holder(h->commits, sizeof h->commits);
-    il_stored_by_holder((void *)r->words, DAX_MAX_PAGES * 8);
+    if (!world_has_flags)
+        il_stored_by_holder((void *)r->words, DAX_MAX_PAGES * 8);
     il_stored_by_holder(r->nodes, DAX_MAX_NODES * sizeof *r->nodes);
     for (unsigned i = 0; i < IL_THREADS - 1; i++) { /* any thread may end the last one's read */
         il_stored_by(&r->slots[i], offsetof(struct slot, claimed), i);
@@ -539,6 +431,7 @@ void world_setup(unsigned pages)
     s->sidecar.ring = ring;
     s->sidecar.ring_bytes = sizeof ring;
     atomic_store(&s->active, true);
+    bad_setup_none(s);
     oracle->newest = 1;
     oracle->pages[1] = (uint8_t)pages;
     for (unsigned i = 0; i < pages; i++)
@@ -577,7 +470,7 @@ void world_end(unsigned k)
     conn_end_read(&world_conn[k]);
 }
 
-static void look_at(unsigned k, unsigned page, const uint8_t *at, const char *how)
+void world_check(unsigned k, unsigned page, const uint8_t *at, const char *how)
 {
     uint64_t snapshot = world_conn[k].snapshot;
     unsigned want = oracle->version[snapshot][page];
@@ -600,7 +493,7 @@ const uint8_t *world_take(unsigned k, unsigned page)
 void world_look(unsigned k, unsigned page, const uint8_t *at)
 {
     il_point("look at the page");
-    look_at(k, page, at, "pinned");
+    world_check(k, page, at, "pinned");
 }
 
 void world_drop(unsigned k, unsigned page, const uint8_t *at)
@@ -622,7 +515,7 @@ void world_copy(unsigned k, unsigned page)
     if (conn_read(&world_conn[k], copy, sizeof copy, (uint64_t)page * DAX_PAGE_BYTES, &err) !=
         DAX_OK)
         il_violation("read: %s", err.text);
-    look_at(k, page, copy, "copied");
+    world_check(k, page, copy, "copied");
 }
 
 void world_pin_two(unsigned k, unsigned page)

@@ -12,10 +12,14 @@
 #include "engine/conn.h"
 
 #define WORLD_PAGES 8u /* room for them */
+#define WORLD_SEEN_BYTES 256u /* of each page and frame: the lines that ever differ */
 #define WORLD_TXIDS 12u
 
 extern struct store *world_store;
 extern struct conn *world_conn; /* [IL_THREADS] */
+
+/* Before world_setup: anybody may flag a page word, not the holder of the lock alone. */
+extern bool world_has_flags;
 
 /* A database of so many pages, version 1, txid 1, with a log and one connection per slot. */
 void world_setup(unsigned pages);
@@ -60,5 +64,11 @@ void world_finish(unsigned k, bool all_home);
 void world_tidy(void);
 
 unsigned world_nodes_used(void);
+
+/* Is this what connection k's snapshot has of the page? */
+void world_check(unsigned k, unsigned page, const uint8_t *at, const char *how);
+
+/* Where a byte of the file is in memory. */
+uint8_t *world_file_at(uint64_t at);
 
 #endif
