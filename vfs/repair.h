@@ -93,6 +93,8 @@ struct repair_tree {
     uint32_t orphans_bad; /* bad pages without an owner that may be its leaves */
     uint32_t needs;       /* page that has to be repaired first, 0: none */
     bool adopts;          /* leaves without an owner are its own */
+    bool gives_up;        /* they may be, and nobody can say; see why */
+    uint64_t given_up;    /* rows on them */
     char why[192];
     struct repair_leaf *leaves; /* owned */
     uint32_t leaf_count, leaf_room;
@@ -149,6 +151,9 @@ struct repair {
     bool schema_bad;   /* sqlite_schema has bad pages */
     bool map_complete; /* there is a pointer map and all of it can be read */
     bool chain_left;   /* a bad page of overflow stays bad */
+    bool sound;        /* what has no owner can be known */
+    bool rows_open;    /* a table with rowids that stays bad may have pages without an owner */
+    bool keys_open;    /* the same of a table WITHOUT ROWID */
     bool hole_left;    /* a hole remains: what nobody owns may hang below it */
     uint32_t hole;
     bool changes; /* something is to be committed */
@@ -189,6 +194,15 @@ bool repair_borrow_function(struct repair *r);
 void repair_plan(struct repair *r);
 struct repair_tree *repair_tree_of(const struct repair *r, uint32_t root);
 void repair_plan_free(struct repair *r);
+/* The page is bad, and names others that nobody else does. */
+bool repair_is_bad_hole(const struct repair *r, uint32_t page);
+
+/* --- repair_orphans.c: pages that nobody names --------------------------------------------------- */
+
+/* Before anything is chosen: who adopts, who has to give up? Sets r->sound and that of the trees. */
+void repair_adopt(struct repair *r);
+/* After that: those that can be nobody's become free. */
+void repair_free_orphans(struct repair *r);
 
 /* --- repair_pages.c: pages of the committed state, and new ones --------------------------------- */
 

@@ -78,7 +78,7 @@ static bool answer_lossy_page(const struct repair *r, const struct repair_entry 
             (void)answer_entry_page(r, t->needs, out);
             loses = true;
         }
-        loses |= t && t->loses;
+        loses |= t && (t->loses || t->gives_up);
     }
     return loses;
 }

@@ -17,6 +17,8 @@
 
 #define LEAF_INDEX 0x0au
 #define LEAF_TABLE 0x0du
+#define INTERIOR_INDEX 0x02u
+#define INTERIOR_TABLE 0x05u
 #define HEADER_FREE_TRUNK 32u
 #define HEADER_FREE_COUNT 36u
 #define POINTER_BYTES 5u
@@ -140,6 +142,16 @@ bool repair_chain(struct repair *r, const struct dbformat_ref *ref, uint32_t own
     return true;
 }
 
+/* A page without an owner, of the same kind of tree. Those that the table keeps are FATE_USED by now. */
+static bool pages_is_own_kind(struct repair *r, const struct repair_tree *t, uint32_t page)
+{
+    uint8_t type;
+    if (r->bad[page] || !repair_load(r, page, &type, 1))
+        return false;
+    return t->means == MEANS_KEYS ? type == INTERIOR_INDEX || type == LEAF_INDEX
+                                  : type == INTERIOR_TABLE || type == LEAF_TABLE;
+}
+
 uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_t *from)
 {
     const struct walk_map *m = r->map;
@@ -153,8 +165,10 @@ uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_
     *from = m->pages + 1;
     for (uint32_t p = 2; p <= m->pages; p++) {
         enum walk_role role = walk_role(m, p);
-        bool is_free = role == WALK_FREE || role == WALK_TRUNK || (role == WALK_NONE && t->adopts);
-        if (is_free && r->fate[p] == FATE_OLD && repair_writable(r, p))
+        bool is_free = (role == WALK_FREE || role == WALK_TRUNK) && r->fate[p] == FATE_OLD;
+        bool own = role == WALK_NONE && t->adopts && r->fate[p] != FATE_USED &&
+                   pages_is_own_kind(r, t, p);
+        if ((is_free || own) && repair_writable(r, p))
             return p;
     }
     repair_fail(r, SQLITE_FULL, "table \"%s\" needs a page, and none is free", t->object->name);
