@@ -518,6 +518,8 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
         rc = dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine \"%s\"", path);
     } else if (s) {
         rc = store_join(s, o, err);
+    } else if (o->join) {
+        rc = dax_err_set(err, DAX_CANT_OPEN, 0, "\"%s\" is not open in this process", path);
     } else {
         rc = store_open_base(fresh, path, o, err);
         if (rc == DAX_OK)

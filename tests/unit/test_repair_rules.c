@@ -512,6 +512,46 @@ START_TEST(an_attached_database_is_repaired_and_the_call_names_it)
 }
 END_TEST
 
+/* With a bad page 1 no connection to the database can prepare a statement with a table in it. */
+START_TEST(errors_of_a_database_without_a_schema_are_seen_from_another_one)
+{
+    char path[400];
+    snprintf(path, sizeof path, "%s", unit_path("t.db"));
+    ck_assert_int_eq(sqlite3_close(make_db(0)), SQLITE_OK);
+    sqlite3 *db = open_with(path, "dax"), *other;
+    ck_assert_int_eq(sqlite3_open(":memory:", &other), SQLITE_OK);
+    damage(db, 0);
+    ck_assert_ptr_nonnull(strstr(ask(db, "SELECT count(*) FROM dax_errors"), "ERROR 10"));
+    ck_assert_str_eq(ask(other,
+                         "SELECT id || ' ' || page || ' ' || kind || ' ' || status"
+                         " FROM dax_errors(%Q)",
+                         path),
+                     "1 0 damaged quarantined");
+    /* What has no name yet gets one from the connection that meets it. */
+    ask(db, "SELECT dax_status()");
+    ck_assert_str_eq(ask(other, "SELECT type || ' ' || role FROM dax_errors(%Q)", path),
+                     "schema root");
+    /* Through another name of the file, and with the rows of no other one. */
+    ck_assert_int_eq(symlink(path, unit_path("link.db")), 0);
+    ck_assert_str_eq(ask(other, "SELECT count(*) || ' ' || min(schema) FROM dax_errors(%Q)",
+                         unit_path("link.db")),
+                     ask(other, "SELECT '1 ' || %Q", unit_path("link.db")));
+    sqlite3 *good = open_with(unit_path("good.db"), "dax");
+    run(good, "CREATE TABLE t(a)");
+    ck_assert_str_eq(ask(other, "SELECT count(*) FROM dax_errors(%Q)", unit_path("good.db")), "0");
+    ck_assert_int_eq(sqlite3_close(good), SQLITE_OK);
+    const char *no = ask(other, "SELECT count(*) FROM dax_errors(%Q)", unit_path("good.db"));
+    ck_assert_msg(strstr(no, "ERROR 1: dax_errors") && strstr(no, "is not open in this process"),
+                  "%s", no);
+    no = ask(other, "SELECT count(*) FROM dax_errors('/no/such/file')");
+    ck_assert_msg(strstr(no, "neither a database of this connection nor a file"), "%s", no);
+    no = ask(other, "SELECT count(*) FROM dax_errors('t.db')");
+    ck_assert_msg(strstr(no, "no such database: \"t.db\""), "%s", no);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(other), SQLITE_OK);
+}
+END_TEST
+
 START_TEST(wrong_arguments_are_named)
 {
     sqlite3 *db = make_db(0);
@@ -549,6 +589,7 @@ int main(void)
     tcase_add_test(tc, collations_and_functions_of_the_user_are_used);
     tcase_add_test(tc, a_defensive_connection_and_one_that_reads_only);
     tcase_add_test(tc, an_attached_database_is_repaired_and_the_call_names_it);
+    tcase_add_test(tc, errors_of_a_database_without_a_schema_are_seen_from_another_one);
     tcase_add_test(tc, wrong_arguments_are_named);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
