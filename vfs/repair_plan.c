@@ -143,11 +143,13 @@ static struct repair_tree *plan_add_tree(struct repair *r, uint32_t root)
                  "page %u of the database is damaged (PRAGMA integrity_check says more): restore a "
                  "backup, or use .recover",
                  r->damaged);
+    else if (root == 1 && !r->bad[1])
+        t->means = MEANS_SCHEMA;
     else if (root == 1 || r->schema_bad)
-        snprintf(
-            t->why, sizeof t->why,
-            "a page of sqlite_schema cannot be read, and without it nothing is known of tables: "
-            "restore a backup, or use .recover");
+        snprintf(t->why, sizeof t->why,
+                 "%s cannot be read, and without it nothing is known of tables: %s",
+                 r->bad[1] ? "page 1, where sqlite_schema begins," : "a page of sqlite_schema",
+                 r->bad[1] ? "restore a backup, or use .recover" : "repair that first");
     else if (!t->object)
         snprintf(t->why, sizeof t->why, "nobody knows what object it belongs to");
     else if (t->object->index)
@@ -221,7 +223,10 @@ static void plan_costs(struct repair *r)
             repair_table_scan(r, t);
         else if (t->means == MEANS_KEYS)
             repair_keys_scan(r, t);
+        else if (t->means == MEANS_SCHEMA)
+            repair_schema_scan(r, t);
         t->loses = t->means == MEANS_KEYS ||
+                   (t->means == MEANS_SCHEMA && (t->leaves_bad || t->open || t->rows_lost)) ||
                    (t->means == MEANS_ROWS &&
                     (t->leaves_bad || t->orphans_bad || t->rows_lost || t->gives_up));
     }
@@ -332,7 +337,7 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
                  r->damaged);
         return false;
     case WALK_POINTER_MAP:
-        if (!r->chain_left && !r->schema_bad && !r->damaged)
+        if (!r->chain_left && !r->schema_left && !r->damaged)
             return true;
         snprintf(e->how, sizeof e->how,
                  "the pointer map is built from the trees, and pages of tables cannot be read: "
@@ -341,7 +346,7 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
     case WALK_FREE:
     case WALK_LOCK_BYTE: return true;
     case WALK_NONE:
-        if (!r->hole_left && !r->damaged && !r->schema_bad)
+        if (!r->hole_left && !r->damaged && !r->schema_left)
             return true;
         snprintf(e->how, sizeof e->how, "its owner is not known while page %u cannot be read",
                  r->hole ? r->hole : r->damaged);
@@ -357,6 +362,10 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
                  t->needs, t->object->table);
     else if (t && t->why[0])
         snprintf(e->how, sizeof e->how, "%s", t->why);
+    else if (t && t->loses && t->means == MEANS_SCHEMA)
+        snprintf(e->how, sizeof e->how,
+                 "entries of sqlite_schema would be lost, and with them the tables and indexes "
+                 "themselves: loss says which, as far as it is known");
     else if (t && t->loses)
         snprintf(e->how, sizeof e->how, "rows of table \"%.80s\" would be lost", t->object->name);
     else if (t)
@@ -385,7 +394,9 @@ static void plan_find_holes(struct repair *r)
             r->hole = p;
         }
     }
-    r->hole_left |= r->schema_bad || r->damaged;
+    struct repair_tree *schema = repair_tree_of(r, 1);
+    r->schema_left = r->schema_bad && !(schema && schema->chosen);
+    r->hole_left |= r->schema_left || r->damaged;
 }
 
 static void plan_choose_one(struct repair *r, struct repair_entry *e)
@@ -449,6 +460,7 @@ static void plan_add_loss(struct repair_loss *loss, const struct repair_loss *pa
         return;
     }
     loss->pages++;
+    loss->entries |= part->entries;
     loss->rows += part->rows;
     loss->rows_most += part->rows_most;
     loss->has_from &= part->has_from;
@@ -488,6 +500,9 @@ static void plan_losses(struct repair *r)
                 repair_table_loss(r, t, (uint32_t)p, &part);
             else if (t && t->means == MEANS_KEYS)
                 repair_keys_loss(r, t, (uint32_t)p, &part);
+            else if (t && t->means == MEANS_SCHEMA && t->loses)
+                part = (struct repair_loss){
+                    .pages = 1, .rows = t->given_up, .rows_most = t->given_up, .entries = true};
             else if (!t && r->bad[p] && plan_may_be_leaf(r, (uint32_t)p))
                 part = plan_loss_of_leaf(r);
             if (t && t->gives_up && t->means != MEANS_REINDEX &&
