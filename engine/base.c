@@ -529,6 +529,12 @@ dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_err *err)
     return DAX_OK;
 }
 
+uint64_t base_end(const struct base *b)
+{
+    struct stat st;
+    return fstat(b->fd, &st) == 0 ? (uint64_t)st.st_size : b->file_bytes;
+}
+
 bool base_is_cut(const struct base *b)
 {
     struct stat st;
@@ -536,11 +542,13 @@ bool base_is_cut(const struct base *b)
     return fstat(b->fd, &st) == 0 && (uint64_t)st.st_size < end;
 }
 
-static dax_rc base_check_end(const struct base *b, struct dax_err *err)
+/* All of the file's first `bytes` bytes must be there. */
+static dax_rc base_check_end(const struct base *b, uint64_t bytes, struct dax_err *err)
 {
-    if (!base_is_cut(b))
+    if (!base_is_cut(b) || base_end(b) >= bytes)
         return DAX_OK;
-    return dax_err_set(err, DAX_IO_MEDIA, 0, "\"%s\" has been truncated by another program", b->path);
+    return dax_err_set(err, DAX_IO_MEDIA, 0, "\"%s\" has been truncated by another program: dax_errors says what was lost",
+                       b->path);
 }
 
 /* Growth step: at most an eighth of the file. */
@@ -565,10 +573,11 @@ dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err)
         return DAX_OK;
     if (b->read_only)
         return dax_err_set(err, DAX_READONLY, 0, "\"%s\" is open for reading only", b->path);
-    dax_rc rc = base_check_end(b, err);
-    if (rc != DAX_OK)
-        return rc;
-
+    if (base_is_cut(b)) { /* what is left has its space; what is not does not come back as zeros */
+        dax_rc rc = base_check_end(b, need, err);
+        return rc == DAX_OK ? base_fill(b, need, err) : rc;
+    }
+    dax_rc rc;
     uint64_t target =
         base_min(base_round_up(need, base_step(base_min(need, b->file_bytes))), limit);
     rc = base_fill(b, base_min(target, b->file_bytes), err);
@@ -653,13 +662,17 @@ dax_rc base_scratch_reserve(struct base *b, uint64_t in_use_bytes, uint64_t byte
         return dax_err_set(err, DAX_FULL, 0,
                            "a transaction on \"%s\" needs %llu bytes of scratch space: too large",
                            b->path, (unsigned long long)bytes);
+    /* Space behind a new end would put zeros where data was. */
+    dax_rc rc = base_check_end(b, UINT64_MAX, err);
+    if (rc != DAX_OK)
+        return rc;
     if (!b->scratch_chunks) {
         b->scratch_chunks = calloc(BASE_SCRATCH_CHUNKS, sizeof *b->scratch_chunks);
         if (!b->scratch_chunks)
             return dax_err_set(err, DAX_NOMEM, 0, "no memory to map scratch space of \"%s\"",
                                b->path);
     }
-    dax_rc rc = base_drop_leftover(b, err);
+    rc = base_drop_leftover(b, err);
     if (rc != DAX_OK)
         return rc;
     uint64_t need = base_round_up(bytes, DAX_PAGE_BYTES);
@@ -702,7 +715,7 @@ dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err)
     bytes = base_min(bytes, b->file_bytes);
     if (bytes == b->file_bytes && b->scratch_start == 0 && b->leftover_bytes == 0)
         return DAX_OK;
-    dax_rc rc = base_check_end(b, err);
+    dax_rc rc = base_check_end(b, bytes, err);
     if (rc != DAX_OK)
         return rc;
     int e = base_truncate(b, bytes);
@@ -714,12 +727,6 @@ dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err)
     base_set(&b->file_bytes, bytes);
     b->filled_bytes = base_min(b->filled_bytes, bytes);
     return base_sync_size(b, err);
-}
-
-uint64_t base_end(const struct base *b)
-{
-    struct stat st;
-    return fstat(b->fd, &st) == 0 ? (uint64_t)st.st_size : b->file_bytes;
 }
 
 int base_sync_directory(const char *path)

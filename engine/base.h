@@ -85,7 +85,8 @@ static inline uint8_t *base_at(const struct base *b, uint64_t offset)
  * zeros; the new size is durable on return except in volatile mode. Holes below `bytes` in a file
  * that somebody else made are filled, too, when it is first asked for them: call it with the
  * database's size before the first store. Errors: DAX_FULL, DAX_IO_WRITE, DAX_READONLY, DAX_IO_MEDIA
- * (base_is_cut: growing would put zeros where data was); nothing has changed then. Writer lock. */
+ * (somebody has cut the file below `bytes`: growing would put zeros where data was); nothing has changed
+ * then. Writer lock. */
 DAX_CHECKED dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err);
 
 /* Give the file's holes their space now, where reading them would take it. For a file that may be
@@ -114,12 +115,13 @@ DAX_CHECKED dax_rc base_first_page(struct base *b, const uint8_t page[DAX_PAGE_B
                                    struct dax_err *err);
 
 /* Cut the file to `bytes` (and drop any scratch beyond). The caller guarantees that no pin reaches
- * beyond. Size durable on return except in volatile mode. DAX_IO_MEDIA as above. Writer lock. */
+ * beyond. Size durable on return except in volatile mode. DAX_IO_MEDIA as above: what somebody else
+ * has cut beyond `bytes` does not matter. Writer lock. */
 DAX_CHECKED dax_rc base_cut(struct base *b, uint64_t bytes, struct dax_err *err);
 
 /* Scratch. base_scratch_reserve makes [0, bytes) of scratch allocated and mapped, at file offset
  * scratch_start, which it chooses (in use end rounded up + DAX_SCRATCH_GAP_BYTES) when there was
- * none. base_scratch_at: address of file page number `page` (>= scratch_start's page), any thread
+ * none; DAX_IO_MEDIA if the file is cut anywhere. base_scratch_at: address of file page number `page` (>= scratch_start's page), any thread
  * that has seen the page number published. base_scratch_drop: give all of it back; no pin, no live
  * record may name it. */
 DAX_CHECKED dax_rc base_scratch_reserve(struct base *b, uint64_t in_use_bytes, uint64_t bytes,

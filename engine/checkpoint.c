@@ -403,10 +403,7 @@ dax_rc checkpoint_run(struct store *s, uint32_t slot, enum checkpoint_mode mode,
     if (rc != DAX_OK)
         return rc;
     media_check_badblocks(s);
-    if (base_is_cut(&s->base)) {
-        media_note_truncated(s);
-        (void)media_regrow(s);
-    }
+    (void)store_mended_end(s, DAX_IO_MEDIA);
     result->log_bytes_before = log_live(s);
     rc = log_seal(s, err);
     if (rc != DAX_OK)

@@ -49,6 +49,7 @@ typedef dax_rc (*dax_adopt_fn)(void *arg, const char *path, enum dax_adopt_phase
 
 struct dax_options {
     bool create;    /* make the file if it is missing */
+    bool join;      /* only if the file is open in this process already: else DAX_CANT_OPEN */
     bool read_only; /* this connection only reads; if the store has no writer: no mark, no sidecar */
     enum medium_choice persist;
     uint64_t log_bytes;       /* size of a sidecar that is made now; an existing one keeps its size */

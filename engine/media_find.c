@@ -86,7 +86,8 @@ void media_note_truncated(struct store *s)
         return;
     uint64_t end = (uint64_t)st.st_size, have = __atomic_load_n(&s->base.file_bytes, __ATOMIC_RELAXED);
     uint64_t first = end >> DAX_PAGE_SHIFT;
-    if (end >= have)
+    /* Behind what has ever been stored to, the file is space for its growth: nothing is lost there. */
+    if (end >= have || end >= GUARDED_GET(s->region.header->guarded.fresh_from) << DAX_PAGE_SHIFT)
         return;
     char detail[160];
     snprintf(detail, sizeof detail, "truncated by another program from %llu to %llu bytes",

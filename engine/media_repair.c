@@ -120,11 +120,8 @@ static void media_intend_rewrite(struct store *s, uint64_t page, const uint8_t *
 bool media_rewrite(struct store *s, uint64_t page, const uint8_t *content)
 {
     /* Writing behind the end would leave a hole in front of it. */
-    if (base_is_cut(&s->base)) {
-        media_note_truncated(s);
-        if (!media_regrow(s))
-            return false;
-    }
+    if (base_is_cut(&s->base) && !store_mended_end(s, DAX_IO_MEDIA))
+        return false;
     media_intend_rewrite(s, page, content);
     bool elsewhere = false;
     if (!media_pwrite(s, page, content)) {

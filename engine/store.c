@@ -146,12 +146,24 @@ dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err *err)
     return rc;
 }
 
+bool store_mended_end(struct store *s, dax_rc rc)
+{
+    if (rc != DAX_IO_MEDIA || !base_is_cut(&s->base))
+        return false;
+    media_note_truncated(s);
+    return media_regrow(s);
+}
+
+dax_rc store_reserve(struct store *s, uint64_t bytes, struct dax_err *err)
+{
+    dax_rc rc = base_reserve(&s->base, bytes, err);
+    if (store_mended_end(s, rc))
+        rc = base_reserve(&s->base, bytes, err);
+    return store_base_synced(s, rc, err);
+}
+
 dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *err)
 {
-    if (rc == DAX_IO_MEDIA && base_is_cut(&s->base)) {
-        media_note_truncated(s);
-        (void)media_regrow(s); /* for the next attempt */
-    }
     return s->base.sync_failed ? store_synced(s, rc, err) : rc;
 }
 
@@ -507,6 +519,8 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
         rc = dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine \"%s\"", path);
     } else if (s) {
         rc = store_join(s, o, err);
+    } else if (o->join) {
+        rc = dax_err_set(err, DAX_CANT_OPEN, 0, "\"%s\" is not open in this process", path);
     } else {
         rc = store_open_base(fresh, path, o, err);
         if (rc == DAX_OK)
@@ -617,6 +631,18 @@ static dax_rc store_open_sidecar(struct store *s, struct cursor_slot *before_out
     return rc;
 }
 
+/* All that the file has. Where somebody has cut it, and a pin keeps it from getting its length again, what
+ * is left of it can be written to all the same. */
+static dax_rc store_reserve_all(struct store *s, struct dax_err *err)
+{
+    uint64_t bytes = s->base.file_bytes & ~(uint64_t)(DAX_PAGE_BYTES - 1);
+    dax_rc rc = store_reserve(s, bytes, err);
+    uint64_t left = base_end(&s->base) & ~(uint64_t)(DAX_PAGE_BYTES - 1);
+    if (rc == DAX_IO_MEDIA && left && left < bytes)
+        rc = store_reserve(s, left, err);
+    return rc;
+}
+
 dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)
 {
     (void)slot;
@@ -645,8 +671,7 @@ dax_rc store_activate(struct store *s, uint32_t slot, struct dax_err *err)
         /* Holes first, so that no store into base meets a full disk. Before the file grows: an
          * unmarked file has its own size. Readers skip the bytes that the mark covers (conn.c),
          * whether they are ours or not. */
-        rc = base_reserve(&s->base, s->base.file_bytes & ~(uint64_t)(DAX_PAGE_BYTES - 1), err);
-        rc = store_base_synced(s, rc, err);
+        rc = store_reserve_all(s, err);
         if (rc == DAX_OK)
             rc = store_try_mark(s, STORE_MARK_SET, err);
     }

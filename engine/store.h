@@ -89,6 +89,14 @@ DAX_CHECKED dax_rc store_synced(struct store *s, dax_rc rc, const struct dax_err
  * has changed nothing, and is no reason to fail for good. */
 DAX_CHECKED dax_rc store_base_synced(struct store *s, dax_rc rc, const struct dax_err *err);
 
+/* Has base just answered that the file is too short, and has it got its length again, with the pages that
+ * were cut off entered and flagged? Then what failed is to be tried again, once. Writer lock. */
+bool store_mended_end(struct store *s, dax_rc rc);
+
+/* base_reserve, tried again if the file was cut; its result passed on as by store_base_synced. Writer
+ * lock. */
+DAX_CHECKED dax_rc store_reserve(struct store *s, uint64_t bytes, struct dax_err *err);
+
 /* DAX_OK, or DAX_CORRUPT / the sticky error in *err. */
 DAX_CHECKED dax_rc store_usable(struct store *s, struct dax_err *err);
 

@@ -172,6 +172,8 @@ static dax_rc txn_take_scratch(struct store *s, uint64_t *page_out, struct dax_e
     uint64_t index = GUARDED_GET(g->scratch_next);
     uint64_t in_use = s->base.file_bytes;
     dax_rc rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
+    if (store_mended_end(s, rc))
+        rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
     rc = store_base_synced(s, rc, err);
     if (rc != DAX_OK)
         return rc;
@@ -334,6 +336,21 @@ static dax_rc txn_grow_direct(struct txn *t, uint64_t page, struct dax_err *err)
     return DAX_OK;
 }
 
+/* A page that was never stored to before could not be: somebody has cut space for growth off, and nothing
+ * else. It is there again. */
+static bool txn_mended_space(struct store *s, uint64_t fresh_from)
+{
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t now = GUARDED_GET(g->fresh_from);
+    if (now == fresh_from || !base_is_cut(&s->base) ||
+        base_end(&s->base) < fresh_from << DAX_PAGE_SHIFT)
+        return false;
+    GUARDED_SET(g->fresh_from, fresh_from);
+    bool mended = store_mended_end(s, DAX_IO_MEDIA);
+    GUARDED_SET(g->fresh_from, now);
+    return mended;
+}
+
 static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const void *buf,
                                size_t len, struct dax_err *err)
 {
@@ -341,14 +358,15 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
     dax_rc rc = txn_grow_direct(t, page, err);
     if (rc != DAX_OK)
         return rc;
-    rc = store_base_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
+    rc = store_reserve(s, (page + 1) << DAX_PAGE_SHIFT, err);
     if (rc != DAX_OK)
         return rc;
     uint8_t *to = base_at(&s->base, page << DAX_PAGE_SHIFT);
     struct guard_fault fault;
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t fresh_from = GUARDED_GET(g->fresh_from);
     t->direct_dirty = true;
     if (!txn_is_direct(t, page)) {
-        struct region_guarded *g = &s->region.header->guarded;
         if (page < GUARDED_GET(g->fresh_from) && len < DAX_PAGE_BYTES &&
             !persist_try_store(&s->persist, to, NULL, DAX_PAGE_BYTES, &fault))
             return media_fault(s, page, &fault, err);
@@ -360,7 +378,9 @@ static dax_rc txn_write_direct(struct store *s, uint64_t page, size_t at, const 
         if (page >= t->direct_high)
             t->direct_high = page + 1;
     }
-    if (persist_try_store(&s->persist, to + at, buf, len, &fault))
+    if (persist_try_store(&s->persist, to + at, buf, len, &fault) ||
+        (txn_mended_space(s, fresh_from) &&
+         persist_try_store(&s->persist, to + at, buf, len, &fault)))
         return DAX_OK;
     return media_fault(s, page, &fault, err);
 }
@@ -388,7 +408,7 @@ static dax_rc txn_write_page(struct store *s, uint64_t page, size_t at, const vo
         return DAX_OK;
     if (!p) {
         /* Base must have room for it by the time of the commit, when nothing may fail. */
-        dax_rc rc = store_base_synced(s, base_reserve(&s->base, (page + 1) << DAX_PAGE_SHIFT, err), err);
+        dax_rc rc = store_reserve(s, (page + 1) << DAX_PAGE_SHIFT, err);
         if (rc == DAX_OK)
             rc = txn_add(s, page, &p, err);
         if (rc != DAX_OK)
@@ -445,7 +465,7 @@ dax_rc txn_truncate(struct store *s, uint64_t size_bytes, struct dax_err *err)
                            (unsigned long long)((DAX_MAX_PAGES << DAX_PAGE_SHIFT) >> 40));
     t->prepared = false;
     if (size_bytes >= t->size_bytes) {
-        dax_rc rc = store_base_synced(s, base_reserve(&s->base, pages << DAX_PAGE_SHIFT, err), err);
+        dax_rc rc = store_reserve(s, pages << DAX_PAGE_SHIFT, err);
         if (rc == DAX_OK)
             t->size_bytes = size_bytes;
         return rc;

@@ -2,16 +2,23 @@
  *
  *     SELECT * FROM dax_errors WHERE status = 'quarantined';
  *     SELECT * FROM dax_errors('aux');
+ *     SELECT * FROM dax_errors('/data/app.db');     -- open in this process, by any connection
+ *
+ * The last form is for a database whose schema cannot be read: SQLite, which reads the schema before it
+ * looks for any table, prepares it on a connection to another one, as ':memory:'.
  *
  * Eponymous: it is there on every connection, without CREATE VIRTUAL TABLE. All rows of one query are
  * of one moment, the one at which it began; errors without a name get theirs then.
  *
  * A cursor keeps the rows and the database's name, not its connection: a DETACH may come meanwhile.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "vfs/media_callback.h"
+#include "vfs/report.h"
 #include "vfs/schema.h"
 #include "vfs/vfs.h"
 
@@ -28,7 +35,7 @@ enum errors_column {
     COLUMN_STATUS,
     COLUMN_CHANGED,
     COLUMN_DETAIL,
-    COLUMN_SCHEMA /* hidden; the argument of dax_errors(...) */
+    COLUMN_SCHEMA /* hidden; the schema or path that is the argument of dax_errors(...) */
 };
 
 static const char errors_declaration[] =
@@ -43,7 +50,7 @@ struct errors_table {
 
 struct errors_cursor {
     sqlite3_vtab_cursor base;
-    char *schema;             /* owned */
+    char *schema;             /* owned; or a path */
     struct media_batch *rows; /* owned; NULL: none */
     size_t row;
 };
@@ -117,25 +124,65 @@ static int errors_close(sqlite3_vtab_cursor *cursor)
     return SQLITE_OK;
 }
 
+/* All rows of a database of t->db. *why_out: for sqlite3_free. */
+static struct media_batch *errors_of_schema(struct errors_table *t, const char *schema,
+                                            char **name_out, char **why_out)
+{
+    struct conn *c = schema_find(t->db, schema, name_out, why_out);
+    if (!c)
+        return NULL;
+    (void)sqlite3_file_control(t->db, *name_out, DAX_FCNTL_NAME_MEDIA, NULL);
+    return media_batch_take(c, "");
+}
+
+/* Of a file that somebody in this process has open. It names its own errors. */
+static struct media_batch *errors_of_file(const char *path, char **why_out)
+{
+    struct dax_options options = dax_options_default();
+    struct media_batch *rows = NULL;
+    struct conn *c;
+    struct dax_err err;
+    char *resolved = realpath(path, NULL);
+    options.create = false;
+    options.read_only = options.join = true;
+    if (!resolved) {
+        *why_out = sqlite3_mprintf("\"%s\": neither a database of this connection nor a file (%s)",
+                                   path, strerror(errno));
+        return NULL;
+    }
+    if (conn_open(resolved, &options, &c, report_clear(&err)) == DAX_OK) {
+        rows = media_batch_take(c, "");
+        if (conn_close(c, report_clear(&err)) != DAX_OK)
+            dax_log(err.rc, "%s", err.text);
+    } else {
+        *why_out = sqlite3_mprintf("%s", err.text);
+    }
+    free(resolved);
+    return rows;
+}
+
 static int errors_filter(sqlite3_vtab_cursor *cursor, int with_schema, const char *text, int argc,
                          sqlite3_value **argv)
 {
     (void)text, (void)argc;
     struct errors_cursor *cur = (struct errors_cursor *)cursor;
     struct errors_table *t = (struct errors_table *)cursor->pVtab;
-    char *why;
+    char *why = NULL;
     errors_forget(cur);
-    const char *schema = with_schema ? (const char *)sqlite3_value_text(argv[0]) : NULL;
-    struct conn *c = schema_find(t->db, schema, &cur->schema, &why);
-    if (!c) {
-        sqlite3_free(t->base.zErrMsg);
-        t->base.zErrMsg = why ? sqlite3_mprintf("dax_errors: %s", why) : NULL;
-        sqlite3_free(why);
-        return t->base.zErrMsg ? SQLITE_ERROR : SQLITE_NOMEM;
+    const char *given = with_schema ? (const char *)sqlite3_value_text(argv[0]) : NULL;
+    /* A path has a slash, so that none is taken for a database that was misspelt. */
+    if (given && strchr(given, '/')) {
+        cur->rows = errors_of_file(given, &why);
+        cur->schema = sqlite3_mprintf("%s", given);
+    } else {
+        cur->rows = errors_of_schema(t, given, &cur->schema, &why);
     }
-    (void)sqlite3_file_control(t->db, cur->schema, DAX_FCNTL_NAME_MEDIA, NULL);
-    cur->rows = media_batch_take(c, "");
-    return cur->rows ? SQLITE_OK : SQLITE_NOMEM;
+    if (cur->rows && cur->schema)
+        return SQLITE_OK;
+    sqlite3_free(t->base.zErrMsg);
+    t->base.zErrMsg = why ? sqlite3_mprintf("dax_errors: %s", why) : NULL;
+    sqlite3_free(why);
+    return t->base.zErrMsg ? SQLITE_ERROR : SQLITE_NOMEM;
 }
 
 static int errors_next(sqlite3_vtab_cursor *cursor)

@@ -48,7 +48,7 @@ bool repair_fail(struct repair *r, int code, const char *fmt, ...)
 
 /* --- the connection --------------------------------------------------------------------------- */
 
-static bool repair_sql(struct repair *r, const char *fmt, ...)
+bool repair_sql(struct repair *r, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -180,6 +180,7 @@ static void repair_close(struct repair *r)
     for (struct repair_key *k = r->keys; k && k->name; k++)
         free(k->name);
     free(r->keys);
+    repair_schema_free(r);
     repair_plan_free(r);
 }
 
@@ -384,6 +385,8 @@ static void repair_transaction(struct repair *r)
     if (r->code != SQLITE_OK || !r->changes)
         return;
     repair_no_vacuum(r);
+    if (r->schema_bad && !r->schema_left)
+        repair_schema_write(r);
     repair_reindex(r);
     repair_touch(r);
     (void)repair_sql(r, "COMMIT");

@@ -32,6 +32,7 @@ struct repair_loss {
     int64_t from, to; /* rowids, both inclusive */
     /* Of a table WITHOUT ROWID: the keys between which they lie, both exclusive; "": not known. */
     char key_after[160], key_before[160];
+    bool entries; /* of sqlite_schema, and with them the rows: r->lost_objects */
 };
 
 struct repair_entry {
@@ -51,7 +52,15 @@ enum repair_means {
     MEANS_NONE,    /* see why */
     MEANS_REINDEX, /* empty it, let SQLite fill it */
     MEANS_ROWS,    /* of a table with rowids: keep the leaves, build what is above them */
-    MEANS_KEYS     /* of a table WITHOUT ROWID: keep the rows */
+    MEANS_KEYS,    /* of a table WITHOUT ROWID: keep the rows */
+    MEANS_SCHEMA   /* of sqlite_schema: keep the entries, empty it, let SQLite fill it */
+};
+
+/* An entry of sqlite_schema that is kept; texts are owned. */
+struct repair_schema_row {
+    int64_t rowid, root;
+    char *type, *name, *table, *sql; /* sql: may be NULL */
+    bool dropped;                    /* while the list is made */
 };
 
 /* A table WITHOUT ROWID. */
@@ -93,6 +102,8 @@ struct repair_tree {
     uint32_t orphans_bad; /* bad pages without an owner that may be its leaves */
     uint32_t needs;       /* page that has to be repaired first, 0: none */
     bool adopts;          /* leaves without an owner are its own */
+    bool gives_up;        /* they may be, and nobody can say; see why */
+    uint64_t given_up;    /* rows on them */
     char why[192];
     struct repair_leaf *leaves; /* owned */
     uint32_t leaf_count, leaf_room;
@@ -145,11 +156,18 @@ struct repair {
     uint8_t *below; /* owned, of each page: BELOW_... */
     struct repair_tree *trees; /* owned */
     uint32_t tree_count;
-    uint32_t damaged;  /* a page that is, 0: none */
-    bool schema_bad;   /* sqlite_schema has bad pages */
-    bool map_complete; /* there is a pointer map and all of it can be read */
-    bool chain_left;   /* a bad page of overflow stays bad */
-    bool hole_left;    /* a hole remains: what nobody owns may hang below it */
+    uint32_t damaged;                      /* a page that is, 0: none */
+    bool schema_bad;                       /* sqlite_schema has bad pages */
+    bool schema_left;                      /* and they stay bad */
+    struct repair_schema_row *schema_rows; /* owned */
+    uint32_t schema_count;
+    char *lost_objects; /* owned: what has lost its entry, as far as it is known */
+    bool map_complete;  /* there is a pointer map and all of it can be read */
+    bool chain_left;    /* a bad page of overflow stays bad */
+    bool sound;         /* what has no owner can be known */
+    bool rows_open;     /* a table with rowids that stays bad may have pages without an owner */
+    bool keys_open;     /* the same of a table WITHOUT ROWID */
+    bool hole_left;     /* a hole remains: what nobody owns may hang below it */
     uint32_t hole;
     bool changes; /* something is to be committed */
     /* the new state */
@@ -175,6 +193,9 @@ static inline uint32_t repair_page_size(const struct repair *r)
 bool repair_fail(struct repair *r, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Run statements on r->db, with the user's functions where they are needed. */
+bool repair_sql(struct repair *r, const char *fmt, ...);
+
 /* --- repair_borrow.c -------------------------------------------------------------------------- */
 
 /* For sqlite3_collation_needed; arg is a struct repair. */
@@ -189,6 +210,15 @@ bool repair_borrow_function(struct repair *r);
 void repair_plan(struct repair *r);
 struct repair_tree *repair_tree_of(const struct repair *r, uint32_t root);
 void repair_plan_free(struct repair *r);
+/* The page is bad, and names others that nobody else does. */
+bool repair_is_bad_hole(const struct repair *r, uint32_t page);
+
+/* --- repair_orphans.c: pages that nobody names --------------------------------------------------- */
+
+/* Before anything is chosen: who adopts, who has to give up? Sets r->sound and that of the trees. */
+void repair_adopt(struct repair *r);
+/* After that: those that can be nobody's become free. */
+void repair_free_orphans(struct repair *r);
 
 /* --- repair_pages.c: pages of the committed state, and new ones --------------------------------- */
 
@@ -245,6 +275,19 @@ bool repair_items_add(struct repair *r, struct repair_items *list, struct repair
 /* Cell i of a page in d that was looked at. */
 void repair_key_cell(const struct repair *r, const uint8_t *d, uint32_t i,
                      struct dbformat_ref *out);
+
+/* --- repair_schema.c: sqlite_schema beyond page 1 ------------------------------------------------- */
+
+void repair_schema_scan(struct repair *r, struct repair_tree *t);
+/* Is there an entry with this root? */
+bool repair_schema_names(const struct repair *r, uint32_t root);
+/* Give up its pages, and those of what is lost. */
+void repair_schema_apply(struct repair *r);
+/* d is page 1: empty its tree. */
+void repair_schema_page_one(const struct repair *r, uint8_t *d);
+/* In the transaction: the entries. */
+void repair_schema_write(struct repair *r);
+void repair_schema_free(struct repair *r);
 
 /* --- repair_answer.c ---------------------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@ static void answer_rowid(struct json *j, const char *name, bool known, int64_t r
     j->first = false;
 }
 
-static void answer_loss(struct json *j, const struct repair_loss *loss)
+static void answer_loss(struct json *j, const struct repair *r, const struct repair_loss *loss)
 {
     if (loss->pages == 0) {
         json_null(j, "loss");
@@ -45,6 +45,9 @@ static void answer_loss(struct json *j, const struct repair_loss *loss)
     answer_rowid(j, "rowid_to", loss->has_to, loss->to);
     json_text_or_null(j, "key_after", loss->key_after);
     json_text_or_null(j, "key_before", loss->key_before);
+    if (loss->entries && r->lost_objects)
+        json_text(j, "objects",
+                  r->lost_objects[0] ? r->lost_objects : "their names were on this page");
     json_object_close(j);
 }
 
@@ -78,7 +81,7 @@ static bool answer_lossy_page(const struct repair *r, const struct repair_entry 
             (void)answer_entry_page(r, t->needs, out);
             loses = true;
         }
-        loses |= t && t->loses;
+        loses |= t && (t->loses || t->gives_up);
     }
     return loses;
 }
@@ -145,7 +148,7 @@ static void answer_entry(struct json *j, const struct repair *r, const struct re
     json_array_close(j);
     json_text(j, "done", done[e->done]);
     json_text_or_null(j, "how", e->how);
-    answer_loss(j, &e->loss);
+    answer_loss(j, r, &e->loss);
     answer_call(j, r, e);
     char *advice = answer_advice(r, e);
     json_text(j, "then", advice);

@@ -17,6 +17,8 @@
 
 #define LEAF_INDEX 0x0au
 #define LEAF_TABLE 0x0du
+#define INTERIOR_INDEX 0x02u
+#define INTERIOR_TABLE 0x05u
 #define HEADER_FREE_TRUNK 32u
 #define HEADER_FREE_COUNT 36u
 #define POINTER_BYTES 5u
@@ -140,6 +142,16 @@ bool repair_chain(struct repair *r, const struct dbformat_ref *ref, uint32_t own
     return true;
 }
 
+/* A page without an owner, of the same kind of tree. Those that the table keeps are FATE_USED by now. */
+static bool pages_is_own_kind(struct repair *r, const struct repair_tree *t, uint32_t page)
+{
+    uint8_t type;
+    if (r->bad[page] || !repair_load(r, page, &type, 1))
+        return false;
+    return t->means == MEANS_KEYS ? type == INTERIOR_INDEX || type == LEAF_INDEX
+                                  : type == INTERIOR_TABLE || type == LEAF_TABLE;
+}
+
 uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_t *from)
 {
     const struct walk_map *m = r->map;
@@ -153,8 +165,10 @@ uint32_t repair_take_page(struct repair *r, const struct repair_tree *t, uint32_
     *from = m->pages + 1;
     for (uint32_t p = 2; p <= m->pages; p++) {
         enum walk_role role = walk_role(m, p);
-        bool is_free = role == WALK_FREE || role == WALK_TRUNK || (role == WALK_NONE && t->adopts);
-        if (is_free && r->fate[p] == FATE_OLD && repair_writable(r, p))
+        bool is_free = (role == WALK_FREE || role == WALK_TRUNK) && r->fate[p] == FATE_OLD;
+        bool own =
+            role == WALK_NONE && t->adopts && r->fate[p] != FATE_USED && pages_is_own_kind(r, t, p);
+        if ((is_free || own) && repair_writable(r, p))
             return p;
     }
     repair_fail(r, SQLITE_FULL, "table \"%s\" needs a page, and none is free", t->object->name);
@@ -280,6 +294,8 @@ static void pages_free_list(struct repair *r)
         (void)repair_put(r, list[i], r->buf);
     }
     if (r->code == SQLITE_OK && repair_load(r, 1, r->buf, repair_page_size(r))) {
+        if (r->schema_bad && !r->schema_left)
+            repair_schema_page_one(r, r->buf);
         pages_put32(r->buf + HEADER_FREE_TRUNK, count ? list[0] : 0);
         pages_put32(r->buf + HEADER_FREE_COUNT, count);
         (void)repair_put(r, 1, r->buf);
@@ -394,6 +410,11 @@ static void pages_describe(struct repair *r, struct repair_entry *e)
             page <= r->map->pages ? repair_tree_of(r, walk_root_of(r->map, (uint32_t)page)) : NULL;
         if (t && t->means == MEANS_REINDEX)
             pages_say(e, "filled again from its table", "index", t->object->name);
+        else if (t && t->means == MEANS_SCHEMA)
+            pages_say(e,
+                      t->loses ? "sqlite_schema goes on without the entries that were lost"
+                               : "sqlite_schema written anew",
+                      "", "");
         else if (t && t->loses)
             pages_say(e, "goes on without the rows that were lost", "table", t->object->name);
         else if (t)
@@ -435,6 +456,8 @@ void repair_apply(struct repair *r)
         struct repair_tree *t = &r->trees[i];
         if (t->chosen && t->means == MEANS_REINDEX)
             pages_empty_index(r, t);
+        else if (t->chosen && t->means == MEANS_SCHEMA)
+            repair_schema_apply(r);
         else if (t->chosen && t->means == MEANS_KEYS)
             repair_keys_apply(r, t);
         else if (t->chosen)

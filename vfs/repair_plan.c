@@ -5,15 +5,10 @@
  * ROWID keeps every row (repair_keys.c). So a bad interior page costs nothing, or its own rows, provided
  * that all leaves are known. They are if
  *   - the map before, or a pointer map that can be read, says what hung below the bad page; or
- *   - all pages that nobody names can only be this table's: no other table has a bad page with unknown
- *     children, nor has the free list, nothing is damaged, and sqlite_schema is whole. Those of them
- *     that are pages of its kind are adopted. (Pages of overflow cannot be taken for such: they begin
- *     with the number of a page, which is below ADOPT_PAGES_MAX.)
- * Two tables at once that would have to adopt are refused: their leaves cannot be told apart.
+ *   - all pages that nobody names can only be this table's (repair_orphans.c).
  *
  * What an object no longer uses becomes free, and so does what nobody names, if no hole is left below
- * which it may hang (repair_pages.c). Leaves of tables never stay behind without an owner: another
- * repair might adopt them.
+ * which it may hang (repair_pages.c).
  *
  * An entry is closed if everything in it is put right: with pages below 4096 bytes it may have
  * several owners.
@@ -25,8 +20,8 @@
 
 #include "vfs/repair.h"
 
-/* The first byte of a page's number below this is none of a b-tree page (2, 5, 10, 13). */
-#define ADOPT_PAGES_MAX UINT32_C(0x02000000)
+/* The least that a cell and its pointer take. */
+#define PLAN_CELL_LEAST 6u
 
 /* The map knows what hangs below a bad page: it was made before the page was bad, or kept that. */
 static bool plan_knows(const struct repair *r, uint32_t page)
@@ -34,7 +29,7 @@ static bool plan_knows(const struct repair *r, uint32_t page)
     return !(r->map->role[page] & WALK_LOST) || (r->map->role[page] & WALK_KEPT);
 }
 
-static bool plan_is_bad_hole(const struct repair *r, uint32_t page)
+bool repair_is_bad_hole(const struct repair *r, uint32_t page)
 {
     enum walk_role role = walk_role(r->map, page);
     bool names = walk_is_tree(role) || walk_is_overflow(role) || role == WALK_TRUNK;
@@ -148,11 +143,13 @@ static struct repair_tree *plan_add_tree(struct repair *r, uint32_t root)
                  "page %u of the database is damaged (PRAGMA integrity_check says more): restore a "
                  "backup, or use .recover",
                  r->damaged);
+    else if (root == 1 && !r->bad[1])
+        t->means = MEANS_SCHEMA;
     else if (root == 1 || r->schema_bad)
-        snprintf(
-            t->why, sizeof t->why,
-            "a page of sqlite_schema cannot be read, and without it nothing is known of tables: "
-            "restore a backup, or use .recover");
+        snprintf(t->why, sizeof t->why,
+                 "%s cannot be read, and without it nothing is known of tables: %s",
+                 r->bad[1] ? "page 1, where sqlite_schema begins," : "a page of sqlite_schema",
+                 r->bad[1] ? "restore a backup, or use .recover" : "repair that first");
     else if (!t->object)
         snprintf(t->why, sizeof t->why, "nobody knows what object it belongs to");
     else if (t->object->index)
@@ -198,79 +195,6 @@ static void plan_trees(struct repair *r)
     }
 }
 
-/* --- leaves without an owner ------------------------------------------------------------------- */
-
-static bool plan_is_orphan(struct repair *r, uint32_t page, bool keys)
-{
-    uint8_t type;
-    if (walk_role(r->map, page) != WALK_NONE || r->bad[page] || !repair_load(r, page, &type, 1))
-        return false;
-    return keys ? type == 0x0a || type == 0x02 : type == 0x0d;
-}
-
-/* No leaf is without an owner: the pages that may be leaves are. */
-static void plan_no_orphans(struct repair *r)
-{
-    for (uint32_t i = 0; i < r->tree_count; i++) {
-        r->trees[i].leaves_bad += r->trees[i].vague;
-        r->trees[i].open -= r->trees[i].vague;
-    }
-}
-
-/* A page of the free list whose leaves nobody knows: what was deleted must not come back. */
-static bool plan_trunk_open(const struct repair *r)
-{
-    for (uint32_t p = 2; p <= r->map->pages; p++)
-        if (walk_role(r->map, p) == WALK_TRUNK && plan_is_bad_hole(r, p))
-            return true;
-    return false;
-}
-
-/* The one object that may adopt, NULL: there is none, or more than one. An index that is filled again
- * needs its pages no more; but they are not to be taken for those of a table WITHOUT ROWID. */
-static struct repair_tree *plan_adopter(struct repair *r)
-{
-    struct repair_tree *only = NULL;
-    uint32_t count = 0, indexes = 0;
-    for (uint32_t i = 0; i < r->tree_count; i++) {
-        struct repair_tree *t = &r->trees[i];
-        indexes += t->open && t->means == MEANS_REINDEX;
-        if (t->open && t->means != MEANS_REINDEX) {
-            count++;
-            only = t;
-        }
-    }
-    bool can = count == 1 && (only->means == MEANS_ROWS || (only->means == MEANS_KEYS && !indexes));
-    return can ? only : NULL;
-}
-
-static void plan_adopt(struct repair *r)
-{
-    uint32_t orphans = 0, orphans_bad = 0;
-    bool sound = !r->schema_bad && !r->damaged && r->map->pages < ADOPT_PAGES_MAX;
-    for (uint32_t p = 2; sound && p <= r->map->pages && r->code == SQLITE_OK; p++) {
-        orphans_bad += walk_role(r->map, p) == WALK_NONE && r->bad[p];
-        orphans += plan_is_orphan(r, p, false) || plan_is_orphan(r, p, true);
-    }
-    if (sound && !orphans && !orphans_bad)
-        plan_no_orphans(r);
-    struct repair_tree *only = plan_adopter(r);
-    bool may = sound && only && (orphans || orphans_bad) && !plan_trunk_open(r);
-    for (uint32_t i = 0; i < r->tree_count && !may; i++) {
-        struct repair_tree *t = &r->trees[i];
-        if (!t->open || (t->means != MEANS_ROWS && t->means != MEANS_KEYS))
-            continue;
-        t->means = MEANS_NONE;
-        snprintf(t->why, sizeof t->why,
-                 "what hangs below it is not known, and cannot be told apart from what hangs below "
-                 "other pages: restore a backup, or use .recover");
-    }
-    if (may) {
-        only->adopts = true;
-        only->orphans_bad = orphans_bad;
-    }
-}
-
 /* --- choosing --------------------------------------------------------------------------------- */
 
 static struct repair_tree *plan_table_of(struct repair *r, const struct walk_object *index)
@@ -299,8 +223,12 @@ static void plan_costs(struct repair *r)
             repair_table_scan(r, t);
         else if (t->means == MEANS_KEYS)
             repair_keys_scan(r, t);
+        else if (t->means == MEANS_SCHEMA)
+            repair_schema_scan(r, t);
         t->loses = t->means == MEANS_KEYS ||
-                   (t->means == MEANS_ROWS && (t->leaves_bad || t->orphans_bad || t->rows_lost));
+                   (t->means == MEANS_SCHEMA && (t->leaves_bad || t->open || t->rows_lost)) ||
+                   (t->means == MEANS_ROWS &&
+                    (t->leaves_bad || t->orphans_bad || t->rows_lost || t->gives_up));
     }
     /* An index is filled from its table. */
     for (uint32_t i = 0; i < r->tree_count; i++) {
@@ -316,14 +244,30 @@ static void plan_choose_with_table(struct repair *r, struct repair_tree *t)
     t->chosen = true;
     for (uint32_t i = 0; i < r->tree_count; i++) {
         struct repair_tree *x = &r->trees[i];
-        if (x->means == MEANS_REINDEX && plan_table_of(r, x->object) == t)
-            x->chosen = true;
+        bool with = x->means == MEANS_REINDEX && plan_table_of(r, x->object) == t;
+        if (!x->chosen && (with || (t->gives_up && x->gives_up)))
+            plan_choose_with_table(r, x);
     }
 }
 
-static bool plan_possible(const struct repair_tree *t, bool allow_loss)
+/* Those who give up what cannot be told apart do so together: what one left behind, another one would take
+ * for its own. */
+static bool plan_group_possible(struct repair *r)
 {
-    return t->means != MEANS_NONE && !t->needs && (allow_loss || !t->loses);
+    for (uint32_t i = 0; i < r->tree_count; i++) {
+        struct repair_tree *t = &r->trees[i];
+        struct repair_tree *table = t->means == MEANS_REINDEX ? plan_table_of(r, t->object) : NULL;
+        if (t->gives_up && (t->means == MEANS_NONE || (t->needs && !(table && table->gives_up))))
+            return false;
+    }
+    return true;
+}
+
+static bool plan_possible(struct repair *r, const struct repair_tree *t, bool allow_loss)
+{
+    if (t->means == MEANS_NONE || (!allow_loss && (t->loses || t->gives_up)))
+        return false;
+    return t->gives_up ? plan_group_possible(r) : !t->needs;
 }
 
 static bool plan_entry_has(const struct repair *r, const struct repair_entry *e, uint32_t root)
@@ -347,8 +291,8 @@ static void plan_choose_entry(struct repair *r, struct repair_entry *e)
             struct repair_tree *table =
                 t->means == MEANS_REINDEX ? plan_table_of(r, t->object) : NULL;
             bool with_table = table && plan_entry_has(r, e, table->root);
-            if (pass == 0 && (with_table ? !plan_possible(table, r->allow_loss)
-                                         : !plan_possible(t, r->allow_loss)))
+            if (pass == 0 && (with_table ? !plan_possible(r, table, r->allow_loss)
+                                         : !plan_possible(r, t, r->allow_loss)))
                 return;
             if (pass == 1)
                 plan_choose_with_table(r, t);
@@ -361,7 +305,7 @@ static void plan_choose_trees(struct repair *r)
 {
     if (r->all) {
         for (uint32_t i = 0; i < r->tree_count; i++)
-            r->trees[i].chosen = plan_possible(&r->trees[i], false);
+            r->trees[i].chosen = plan_possible(r, &r->trees[i], false);
         return;
     }
     for (uint32_t i = 0; i < r->entry_count; i++)
@@ -379,6 +323,12 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
     struct repair_tree *t = plan_tree_for(r, p);
     switch (walk_role(m, p)) {
     case WALK_TRUNK:
+        if (!r->damaged && repair_is_bad_hole(r, p) && (r->rows_open || r->keys_open)) {
+            snprintf(e->how, sizeof e->how,
+                     "free pages that it names cannot be told apart from what hangs below pages of "
+                     "tables: repair these first");
+            return false;
+        }
         if (!r->damaged)
             return true;
         snprintf(e->how, sizeof e->how,
@@ -387,7 +337,7 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
                  r->damaged);
         return false;
     case WALK_POINTER_MAP:
-        if (!r->chain_left && !r->schema_bad && !r->damaged)
+        if (!r->chain_left && !r->schema_left && !r->damaged)
             return true;
         snprintf(e->how, sizeof e->how,
                  "the pointer map is built from the trees, and pages of tables cannot be read: "
@@ -396,7 +346,7 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
     case WALK_FREE:
     case WALK_LOCK_BYTE: return true;
     case WALK_NONE:
-        if (!r->hole_left && !r->damaged && !r->schema_bad)
+        if (!r->hole_left && !r->damaged && !r->schema_left)
             return true;
         snprintf(e->how, sizeof e->how, "its owner is not known while page %u cannot be read",
                  r->hole ? r->hole : r->damaged);
@@ -412,6 +362,10 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
                  t->needs, t->object->table);
     else if (t && t->why[0])
         snprintf(e->how, sizeof e->how, "%s", t->why);
+    else if (t && t->loses && t->means == MEANS_SCHEMA)
+        snprintf(e->how, sizeof e->how,
+                 "entries of sqlite_schema would be lost, and with them the tables and indexes "
+                 "themselves: loss says which, as far as it is known");
     else if (t && t->loses)
         snprintf(e->how, sizeof e->how, "rows of table \"%.80s\" would be lost", t->object->name);
     else if (t)
@@ -423,19 +377,26 @@ static bool plan_resolved(struct repair *r, struct repair_entry *e, uint64_t pag
 
 static void plan_find_holes(struct repair *r)
 {
-    r->chain_left = r->hole_left = false;
+    r->chain_left = r->hole_left = r->rows_open = r->keys_open = false;
+    for (uint32_t i = 0; i < r->tree_count; i++) {
+        const struct repair_tree *t = &r->trees[i];
+        r->rows_open |= t->open && !t->chosen && (t->means == MEANS_ROWS || t->means == MEANS_NONE);
+        r->keys_open |= t->open && !t->chosen && (t->means == MEANS_KEYS || t->means == MEANS_NONE);
+    }
     for (uint32_t p = 1; p <= r->map->pages; p++) {
         struct repair_tree *t = r->bad[p] ? plan_tree_for(r, p) : NULL;
         bool stays = r->bad[p] && !(t && t->chosen);
         r->chain_left |= stays && walk_is_overflow(walk_role(r->map, p));
         /* The free list is written anew in any case. */
         if (stays && !r->hole_left && walk_role(r->map, p) != WALK_TRUNK &&
-            plan_is_bad_hole(r, p)) {
+            repair_is_bad_hole(r, p)) {
             r->hole_left = true;
             r->hole = p;
         }
     }
-    r->hole_left |= r->schema_bad || r->damaged;
+    struct repair_tree *schema = repair_tree_of(r, 1);
+    r->schema_left = r->schema_bad && !(schema && schema->chosen);
+    r->hole_left |= r->schema_left || r->damaged;
 }
 
 static void plan_choose_one(struct repair *r, struct repair_entry *e)
@@ -499,6 +460,7 @@ static void plan_add_loss(struct repair_loss *loss, const struct repair_loss *pa
         return;
     }
     loss->pages++;
+    loss->entries |= part->entries;
     loss->rows += part->rows;
     loss->rows_most += part->rows_most;
     loss->has_from &= part->has_from;
@@ -507,6 +469,21 @@ static void plan_add_loss(struct repair_loss *loss, const struct repair_loss *pa
     loss->to = part->to > loss->to ? part->to : loss->to;
     /* Which key is the greater one, only the table's collations know. */
     loss->key_after[0] = loss->key_before[0] = '\0';
+}
+
+static struct repair_loss plan_loss_of_leaf(const struct repair *r)
+{
+    uint64_t most = r->map->header.usable / PLAN_CELL_LEAST;
+    return (struct repair_loss){.pages = 1, .rows = most, .rows_most = most};
+}
+
+/* Of one of several objects, nobody can say of which. */
+static bool plan_may_be_leaf(const struct repair *r, uint32_t page)
+{
+    bool may = false;
+    for (uint32_t i = 0; i < r->tree_count; i++)
+        may |= r->trees[i].orphans_bad != 0;
+    return may && walk_role(r->map, page) == WALK_NONE;
 }
 
 static void plan_losses(struct repair *r)
@@ -523,6 +500,17 @@ static void plan_losses(struct repair *r)
                 repair_table_loss(r, t, (uint32_t)p, &part);
             else if (t && t->means == MEANS_KEYS)
                 repair_keys_loss(r, t, (uint32_t)p, &part);
+            else if (t && t->means == MEANS_SCHEMA && t->loses)
+                part = (struct repair_loss){
+                    .pages = 1, .rows = t->given_up, .rows_most = t->given_up, .entries = true};
+            else if (!t && r->bad[p] && plan_may_be_leaf(r, (uint32_t)p))
+                part = plan_loss_of_leaf(r);
+            if (t && t->gives_up && t->means != MEANS_REINDEX &&
+                repair_is_bad_hole(r, (uint32_t)p)) {
+                part.pages = 1;
+                part.rows += t->given_up;
+                part.rows_most += t->given_up;
+            }
             plan_add_loss(&e->loss, &part);
         }
     }
@@ -563,9 +551,10 @@ void repair_plan(struct repair *r)
     plan_sort_open(r);
     plan_mark_bad(r);
     plan_trees(r);
-    plan_adopt(r);
+    repair_adopt(r);
     plan_costs(r);
     plan_choose(r);
+    repair_free_orphans(r);
     plan_losses(r);
 }
 

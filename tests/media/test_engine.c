@@ -584,8 +584,7 @@ START_TEST(pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_
         db_begin(c);
         uint8_t page[DAX_PAGE_BYTES];
         db_fill(page, 2000, 1);
-        unit_fails(conn_write(c, page, sizeof page, 2000 * DB_PAGE, &err), DAX_IO_MEDIA,
-                   "truncated");
+        db_ok(conn_write(c, page, sizeof page, 2000 * DB_PAGE, &err));
         db_end(c);
     }
     refuses(c, 20);
@@ -620,6 +619,104 @@ START_TEST(pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_
     db_close(c);
     read_header(path, header);
     ck_assert_uint_eq(header[DAX_HEADER_READ_VERSION], 1);
+}
+END_TEST
+
+START_TEST(what_is_cut_off_behind_the_database_is_no_loss)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    bool exactly = _i;
+    db_write(c, 3, 4, 2); /* there is space for growth behind the last page */
+    poison_truncate(path, (PAGES + (exactly ? 0 : 5)) * DB_PAGE);
+    db_write(c, 4, 5, 2);
+    db_write(c, PAGES, PAGES + 40, 2);
+    db_checkpoint(c, CHECKPOINT_FULL);
+    poison_truncate(path, (PAGES + 40 + (exactly ? 0 : 5)) * DB_PAGE);
+    db_checkpoint(c, CHECKPOINT_TRUNCATE);
+    poison_truncate(path, (PAGES + 40) * DB_PAGE);
+    ck_assert_uint_eq(entries(c), 0);
+    db_close(c);
+    uint8_t header[DAX_HEADER_BYTES];
+    read_header(path, header);
+    ck_assert_uint_eq(header[DAX_HEADER_READ_VERSION], 1); /* nothing keeps the mark */
+    c = db_open(path);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 3, 2);
+    db_check(c, 5, 1);
+    db_check_range(c, PAGES, PAGES + 40, 2);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
+/* The first write of a process's life finds the file cut: with a pin behind the new end it cannot get its
+ * length again, without one it does. */
+START_TEST(what_is_left_of_a_cut_file_can_be_written_to_at_once)
+{
+    const char *path = unit_path("app.db");
+    bool pinned = _i;
+    db_close(made(path));
+    struct conn *c = db_open(path), *reader = db_open(path);
+    db_ok(conn_begin_read(reader, &err));
+    void *pin = pinned ? db_pin(reader, 25) : NULL;
+    poison_truncate(path, 20 * DB_PAGE);
+    db_write(c, 3, 4, 2);
+    ck_assert_uint_eq(entry_of(c, 20).kind, MEDIA_TRUNCATED);
+    ck_assert_uint_eq(entry_of(c, 20).bytes, (PAGES - 20) * DB_PAGE);
+    ck_assert(poisoned(c, 20) && poisoned(c, PAGES - 1));
+    if (pinned) {
+        uint8_t page[DAX_PAGE_BYTES];
+        db_fill(page, 2000, 1);
+        db_begin(c);
+        unit_fails(conn_write(c, page, sizeof page, 2000 * DB_PAGE, &err), DAX_IO_MEDIA, "truncated");
+        db_end(c);
+        db_write(c, 19, 20, 2); /* up to the new end */
+        db_unpin(reader, 25, pin);
+    }
+    conn_end_read(reader);
+    db_write(c, PAGES, PAGES + 2000, 3); /* now it grows, and shows no zeros where data was */
+    refuses(c, 20);
+    refuses(c, PAGES - 1);
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 0, 3, 1);
+    db_check(c, 3, 2);
+    db_check_range(c, 4, 19, 1);
+    db_check(c, 19, pinned ? 2 : 1);
+    db_check_range(c, PAGES, PAGES + 2000, 3);
+    conn_end_read(c);
+    db_close(reader);
+    db_close(c);
+}
+END_TEST
+
+/* A large transaction takes scratch behind the end: of a file that was cut, that would be zeros between. */
+START_TEST(scratch_does_not_bring_back_zeros_for_what_was_cut_off)
+{
+    const char *path = unit_path("app.db");
+    struct dax_options o = db_options();
+    const uint64_t many = 3 * o.private_bytes / DB_PAGE;
+    struct conn *c = db_open(path);
+    db_write(c, 0, many, 1);
+    db_checkpoint(c, CHECKPOINT_TRUNCATE);
+    poison_truncate(path, (many - 10) * DB_PAGE);
+    db_begin(c);
+    dax_rc rc = DAX_OK;
+    for (uint64_t p = 0; p < many - 20 && rc == DAX_OK; p++) {
+        uint8_t page[DAX_PAGE_BYTES];
+        db_fill(page, p, 2);
+        rc = conn_write(c, page, sizeof page, p * DB_PAGE, &err);
+    }
+    db_ok(rc);
+    ck_assert_uint_gt(db_status(c).scratch_bytes, 0);
+    db_commit(c);
+    refuses(c, many - 10);
+    refuses(c, many - 1);
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 0, many - 20, 2);
+    db_check_range(c, many - 20, many - 10, 1);
+    conn_end_read(c);
+    db_close(c);
 }
 END_TEST
 
@@ -1011,6 +1108,9 @@ int main(void)
     tcase_add_loop_test(tc, an_entry_closes_with_the_commit_that_repairs_it_and_not_without, 0, 4);
     tcase_add_loop_test(
         tc, pages_that_somebody_cut_off_are_quarantined_and_their_zeros_shown_to_nobody, 0, 2);
+    tcase_add_loop_test(tc, what_is_cut_off_behind_the_database_is_no_loss, 0, 2);
+    tcase_add_loop_test(tc, what_is_left_of_a_cut_file_can_be_written_to_at_once, 0, 2);
+    tcase_add_test(tc, scratch_does_not_bring_back_zeros_for_what_was_cut_off);
     tcase_add_loop_test(
         tc, recovery_rewrites_what_the_log_has_whole_and_says_what_was_lost_otherwise, 0, 4);
     tcase_add_loop_test(tc, a_bad_page_of_libpmemobj_costs_no_committed_transaction, 0,

@@ -162,9 +162,6 @@ static void check_page(unsigned page_size, uint64_t page, bool known, const char
     if (strcmp(done, "nothing") == 0) {
         const char *call = ask(db, "SELECT json_extract(%Q, '$[0].call')", answer);
         ck_assert_msg(refused || loses, "%s: nothing done: %s", context, answer);
-        /* Of several small pages that share an error, one may belong to nobody who can be found: the end of
-         * an overflow chain behind another of them. Then nothing is offered. */
-        refused |= strcmp(call, "NULL") == 0 && strstr(answer, "\"role\":\"unknown\"") != NULL;
         ck_assert_msg(refused == (strcmp(call, "NULL") == 0), "%s: %s", context, answer);
         ck_assert_uint_eq(open_entries(db), 1);
         if (refused) {
@@ -204,6 +201,15 @@ static uint64_t next_random(uint64_t *state)
 #define THIN 1u
 #endif
 
+/* sqlite_schema beyond page 1: test_repair_schema.c. */
+static bool has_schema(uint64_t first, unsigned page_size)
+{
+    bool has = false;
+    for (uint64_t p = first; p <= first + (page_size < 4096 ? 4096 / page_size - 1 : 0); p++)
+        has |= p <= place_count && strcmp(places[p].type, "schema") == 0;
+    return has && first > 1;
+}
+
 /* One after the other: all pages that are neither plain leaves nor free, and some of the others. */
 static void check_pages(unsigned page_size, unsigned auto_vacuum, unsigned rows, unsigned width,
                         unsigned others)
@@ -223,6 +229,8 @@ static void check_pages(unsigned page_size, unsigned auto_vacuum, unsigned rows,
                        strcmp(places[p].role, "overflow") != 0;
         special = special &&
                   next_random(&state) % (THIN * (page_size > 4096 ? page_size / 4096 : 3)) == 0;
+        if (has_schema(first, page_size))
+            continue;
         if (getenv("DAX_TEST_PAGE") && page != strtoull(getenv("DAX_TEST_PAGE"), NULL, 10))
             continue;
         if (!special && !getenv("DAX_TEST_PAGE") && next_random(&state) % pages >= others)
