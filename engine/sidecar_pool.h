@@ -61,6 +61,11 @@ DAX_CHECKED bool sidecar_find(int fd, uint64_t bytes, struct sidecar_root *out, 
 DAX_CHECKED dax_rc sidecar_check_places(const struct sidecar *s, const struct sidecar_root *root,
                                         struct dax_err *err);
 
+/* Before libpmemobj is given the pool of so many bytes: DAX_CORRUPT, and *bad_page_out says where, if it
+ * would die of it. */
+DAX_CHECKED dax_rc sidecar_check_pool(int fd, const char *path, uint64_t bytes,
+                                      uint64_t *bad_page_out, struct dax_err *err);
+
 /* Fill in what the root says; the pool is mapped, and guarded. */
 void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root);
 
