@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/guard.h"
 #include "engine/sidecar_pool.h"
 
 #define CHECK_FORMAT 6u
@@ -91,6 +92,23 @@ static bool check_lanes(int fd, uint64_t at, uint64_t count, uint64_t *bad_page_
         count -= n;
     }
     return true;
+}
+
+bool sidecar_probe_pool(const struct sidecar *s, const void **bad_out)
+{
+    const uint64_t *words =
+        (const uint64_t *)(const void *)((const uint8_t *)s->pool + DAX_PAGE_BYTES);
+    uint64_t heap = 0;
+    struct guard_fault fault;
+    *bad_out = words;
+    if (!guard_copy(&heap, &words[WORD_HEAP], sizeof heap, NULL))
+        return false;
+    if (heap > s->file_bytes) /* another layout */
+        heap = 2 * DAX_PAGE_BYTES;
+    if (guard_probe(s->pool, heap, &fault))
+        return true;
+    *bad_out = fault.addr;
+    return false;
 }
 
 dax_rc sidecar_check_pool(int fd, const char *path, uint64_t bytes, uint64_t *bad_page_out,
