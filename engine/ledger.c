@@ -10,15 +10,27 @@
  * log that each of libpmemobj's lanes has, so no transaction needs space of the heap, where the ring
  * has left none.
  *
- * Media errors. The ledger may lie on a bad page, too. Entries are loaded inside the guard. A
- * transaction cannot run inside it (it locks and allocates), so what it will touch is probed first, and
- * an entry that cannot be read is not used.
+ * Media errors. The ledger may lie on a bad page, too. Entries are loaded inside the guard; one that cannot
+ * be read is not used, and its page is written anew (media_ledger.c), outside of libpmemobj, as a whole page
+ * that nothing else is on.
+ *
+ * A transaction of libpmemobj cannot run inside the guard: to leave it by siglongjmp would leave its lane
+ * locked, its undo log half made, and the next transaction of the thread inside this one. To keep the ledger
+ * without transactions would lose what they are here for, an entry that changes whole with its heads. So
+ * everything that a transaction touches is loaded inside the guard before it begins: the entry, the heads, and
+ * all of libpmemobj's in front of its heap, that is pool header, descriptor (which libpmemobj uses as memory
+ * of its own) and all lanes, of which it takes any. Some 3 MiB, a tenth of a millisecond, for something that
+ * happens when memory fails. A page among them that is bad: DAX_IO_MEDIA, the entry is kept in memory, and
+ * the close makes a new sidecar with all of them (salvage.c), or the next open with those of the old one. What is left is a page that goes bad between the
+ * probe and the transaction's end: that is a fault outside of any guard, so the process ends with a message,
+ * leaves a note, and the undo log puts the ledger in order, or the sidecar is made anew.
  */
 #include "engine/ledger.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/guard.h"
 #include "engine/sidecar_pool.h"
@@ -200,6 +212,65 @@ void ledger_make(struct sidecar_ledger *out, const struct media_entry *list, siz
     out->head_again = out->head;
 }
 
+/* --- mend ------------------------------------------------------------------------------------------- */
+
+uint64_t ledger_bad_page(const struct sidecar *s)
+{
+    const uint8_t *pool = s->pool, *at = (const uint8_t *)s->ledger;
+    for (unsigned i = 0; at && i < LEDGER_PAGES; i++, at += DAX_PAGE_BYTES)
+        if (!guard_probe(at, DAX_PAGE_BYTES, NULL))
+            return (uint64_t)(at - pool) / DAX_PAGE_BYTES;
+    return 0;
+}
+
+static bool ledger_pread(const struct sidecar *s, uint64_t offset, void *to, size_t len)
+{
+    ssize_t n;
+    do
+        n = pread(s->fd, to, len, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n == (ssize_t)len;
+}
+
+void ledger_copy(const struct sidecar *s, struct sidecar_ledger *out, bool lost_out[LEDGER_PAGES])
+{
+    const uint8_t *from = (const uint8_t *)s->ledger;
+    ledger_make(out, NULL, 0, 0);
+    for (size_t i = 0, at = 0; i < LEDGER_PAGES; i++, at += DAX_PAGE_BYTES) {
+        uint8_t page[DAX_PAGE_BYTES];
+        size_t len = sizeof *out - at < DAX_PAGE_BYTES ? sizeof *out - at : DAX_PAGE_BYTES;
+        uint64_t offset = (uint64_t)(from - (const uint8_t *)s->pool) + at;
+        lost_out[i] =
+            !guard_copy(page, from + at, len, NULL) && !ledger_pread(s, offset, page, len);
+        if (!lost_out[i])
+            memcpy((uint8_t *)out + at, page, len);
+    }
+}
+
+dax_rc ledger_mend_page(struct sidecar *s, uint64_t page, uint64_t last_id, struct dax_err *err)
+{
+    uint8_t content[DAX_PAGE_BYTES] = {0}, *at = (uint8_t *)s->pool + page * DAX_PAGE_BYTES;
+    size_t in = (size_t)(at - (uint8_t *)s->ledger);
+    struct sidecar_ledger *empty = malloc(sizeof *empty);
+    if (!empty)
+        return dax_err_set(err, DAX_NOMEM, ENOMEM, "no memory for a page of the ledger");
+    ledger_make(empty, NULL, 0, last_id);
+    size_t len = sizeof *empty - in < DAX_PAGE_BYTES ? sizeof *empty - in : DAX_PAGE_BYTES;
+    memcpy(content, (const uint8_t *)empty + in, len);
+    free(empty);
+    return sidecar_renew_page(s, at, content, err);
+}
+
+bool ledger_has(const struct sidecar *s, const struct media_entry *e)
+{
+    struct ledger_entry want, got;
+    ledger_encode(e, &want);
+    for (unsigned i = 0; s->ledger && i < DAX_LEDGER_ENTRIES; i++)
+        if (ledger_read(s, i, &got) == LEDGER_USED && got.id == e->id)
+            return got.hash == want.hash;
+    return false;
+}
+
 /* --- put -------------------------------------------------------------------------------------------- */
 
 /* The entry to store id in: its own, else a free one, else one that nobody can make out, else the
@@ -296,6 +367,9 @@ dax_rc ledger_put(struct sidecar *s, const struct media_entry *e, struct dax_err
         if (!same && guard_probe(at[i], LEDGER_HEAD_BYTES, NULL))
             change.head[i] = at[i];
     }
+    const void *bad;
+    if (!sidecar_probe_pool(s, &bad))
+        return sidecar_media_error(s, bad, err);
     /* In an application's own transaction of libpmemobj ours would abort that one. */
     if (pmemobj_tx_stage() != TX_STAGE_NONE)
         return dax_err_set(err, DAX_IO_WRITE, 0,

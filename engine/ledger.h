@@ -15,6 +15,25 @@
 DAX_CHECKED dax_rc ledger_load(const struct sidecar *s, struct media_entry **out, size_t *count_out,
                                size_t *damaged_out, struct dax_err *err);
 
+/* Pages that a ledger is on. */
+#define LEDGER_PAGES ((sizeof(struct sidecar_ledger) + DAX_PAGE_BYTES - 1) / DAX_PAGE_BYTES)
+
+/* The ledger as the mapping has it, or pread; what neither has is free entries, and *lost_out says of which
+ * pages. */
+void ledger_copy(const struct sidecar *s, struct sidecar_ledger *out, bool lost_out[LEDGER_PAGES]);
+
+/* The first page of the sidecar's file that a part of the ledger is on and that cannot be loaded; 0: there is
+ * none. */
+uint64_t ledger_bad_page(const struct sidecar *s);
+
+/* Write that page anew, with free entries and last_id. The error is cleared with it. Errors: DAX_IO_MEDIA
+ * (the medium does not take it back), DAX_IO_WRITE. */
+DAX_CHECKED dax_rc ledger_mend_page(struct sidecar *s, uint64_t page, uint64_t last_id,
+                                    struct dax_err *err);
+
+/* Does the ledger hold e, as it is? */
+bool ledger_has(const struct sidecar *s, const struct media_entry *e);
+
 /* Store *e, new or in place of the entry with its id: whole or not at all, durable on return. A full
  * ledger gives up its oldest entry that is not quarantined; if there is none: DAX_FULL. Texts are cut to
  * their first zero. DAX_MISUSE: id 0, or a field that is not in its enum; DAX_CANT_OPEN: no ledger;

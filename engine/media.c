@@ -1,8 +1,8 @@
 /* media.c: entries of media errors and the flags of their pages.
  *
  * An entry is durable before its page is flagged, so that no page is refused today and shown tomorrow.
- * The ledger is written under the entries' lock; one entry covers one page, or a range of them, and is
- * divided where single pages of the range are repaired.
+ * The ledger is written under the entries' lock (media_ledger.c); one entry covers one page, or a range of
+ * them, and is divided where single pages of the range are repaired.
  *
  * The other files: media_find.c finds out what has happened and which pages it concerns, media_signal.c
  * is what happens inside the handler, media_repair.c puts pages in order.
@@ -19,7 +19,6 @@
 
 #include "engine/conn.h"
 #include "engine/hash.h"
-#include "engine/ledger.h"
 #include "engine/pageword.h"
 
 /* --- names ------------------------------------------------------------------------------------- */
@@ -76,21 +75,6 @@ static struct media_entry *media_find_id(struct media *m, uint64_t id)
     return NULL;
 }
 
-/* Into the ledger, where there is one. A failure is said once: the entry is in memory all the same. */
-dax_rc media_keep(struct store *s, const struct media_entry *e, struct dax_err *err)
-{
-    struct media *m = s->media;
-    if (!m->ledger_open)
-        return DAX_OK;
-    dax_rc rc = ledger_put(&s->sidecar, e, err);
-    if (rc != DAX_OK && !m->ledger_failed) {
-        m->ledger_failed = true;
-        dax_log(rc, "%s: the media error of page %llu cannot be kept in the ledger: %s", s->base.path,
-                (unsigned long long)e->page, err ? err->text : "");
-    }
-    return rc;
-}
-
 void media_recount(struct media *m)
 {
     uint32_t unnamed = 0, hidden = 0;
@@ -102,6 +86,12 @@ void media_recount(struct media *m)
     }
     atomic_store_explicit(&m->unnamed, unnamed, memory_order_relaxed);
     atomic_store_explicit(&m->hidden, hidden, memory_order_relaxed);
+}
+
+void media_changed(struct store *s)
+{
+    media_mend_ledger(s);
+    media_recount(s->media);
 }
 
 /* A new entry, its id not given. NULL: no memory. */
@@ -166,7 +156,7 @@ void media_enter(struct store *s, uint32_t part, uint64_t page, uint64_t bytes, 
         snprintf(e.detail, sizeof e.detail, "%s", detail);
         if (media_append(m, &e))
             (void)!media_keep(s, &e, &err);
-        media_recount(m);
+        media_changed(s);
     }
     /* Within the lock, as the flag's end (media_close_good): a page is flagged as long as it has an open
      * entry, or a commit has closed it and base is not rewritten yet. */
@@ -192,7 +182,7 @@ void media_enter_closed(struct store *s, uint64_t page, const char *detail)
     snprintf(e.detail, sizeof e.detail, "%s", detail);
     if (media_append(m, &e))
         (void)!media_keep(s, &e, &err);
-    media_recount(m);
+    media_changed(s);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -239,7 +229,7 @@ static void media_close_locked(struct store *s, uint32_t part, uint64_t page, ui
             if (!last && !first)
                 (void)media_append(m, &after);
         }
-        media_recount(m);
+        media_changed(s);
     }
 }
 
@@ -269,7 +259,7 @@ void media_set_stale(struct store *s, uint64_t page, const char *detail)
         e->stale = 1;
         snprintf(e->detail, sizeof e->detail, "%s", detail);
         (void)!media_keep(s, e, &err);
-        media_recount(m);
+        media_changed(s);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -292,28 +282,13 @@ void media_clear_beyond(struct store *s, uint64_t pages)
         }
         (void)!media_keep(s, e, &err);
     }
-    media_recount(m);
+    media_changed(s);
     pthread_mutex_unlock(&m->lock);
 }
 
 bool media_hides_pages(const struct store *s)
 {
     return atomic_load_explicit(&s->media->hidden, memory_order_relaxed) != 0;
-}
-/* What the handler of an earlier process has left. */
-static void media_take_note(struct store *s)
-{
-    struct fault_note note;
-    struct dax_err err = {0};
-    if (!sidecar_take_note(&s->sidecar, &note))
-        return;
-    if (note.page < DAX_MAX_PAGES)
-        media_enter(s, note.part, note.page, DAX_PAGE_BYTES, note.kind,
-                    "a process that was reading it through a pointer has died of it");
-    if (s->sidecar.bare) /* what is in memory goes into a new one, or is read again */
-        return;
-    if (sidecar_clear_note(&s->sidecar, &s->persist, &err) != DAX_OK)
-        dax_log(err.rc, "%s", err.text);
 }
 /* --- life of a store --------------------------------------------------------------------------------- */
 
@@ -383,123 +358,7 @@ void media_settle(struct store *s, uint64_t nonce, uint64_t txid)
         e->intent = INTENT_NONE;
         (void)!media_keep(s, e, &err);
     }
-    media_recount(m);
-    pthread_mutex_unlock(&m->lock);
-}
-
-/* The first page has the mark and the header: while it is quarantined, nobody can open the database, and
- * so nobody can repair it. If it can be read and is what it should be, it is good. */
-static void media_look_at_first(struct store *s)
-{
-    struct media *m = s->media;
-    struct media_entry *e = media_find_open(m, MEDIA_BASE, 0);
-    uint8_t buf[DAX_PAGE_BYTES];
-    struct dax_err err = {0};
-    if (!e || e->stale || pages_of(e->bytes) != 1 || e->kind == MEDIA_TRUNCATED ||
-        e->kind == MEDIA_DAMAGED || pread(s->base.fd, buf, sizeof buf, 0) != (ssize_t)sizeof buf ||
-        memcmp(buf, "SQLite format 3", 16) != 0)
-        return;
-    e->status = MEDIA_CLEARED;
-    e->changed_us = media_now_us();
-    snprintf(e->detail, sizeof e->detail, "the first page can be read again");
-    (void)!media_keep(s, e, &err);
-    media_recount(m);
-}
-
-void media_peek(struct store *s)
-{
-    struct media *m = s->media;
-    struct media_entry *kept = NULL;
-    size_t count = 0, damaged;
-    struct dax_err err = {0};
-    struct sidecar closed = {.path = s->sidecar_path,
-                             .ledger = sidecar_peek_ledger(s->sidecar_path)};
-    if (closed.ledger && ledger_load(&closed, &kept, &count, &damaged, &err) == DAX_OK) {
-        pthread_mutex_lock(&m->lock);
-        m->last_id = ledger_last_id(&closed);
-        for (size_t i = 0; i < count; i++)
-            if (media_append(m, &kept[i]))
-                m->peeked++;
-        media_look_at_first(s);
-        media_recount(m);
-        pthread_mutex_unlock(&m->lock);
-    }
-    free(kept);
-    free(closed.ledger);
-}
-
-dax_rc media_load(struct store *s, struct dax_err *err)
-{
-    struct media *m = s->media;
-    struct media_entry *kept = NULL;
-    size_t count = 0, damaged = 0;
-    dax_rc rc = ledger_load(&s->sidecar, &kept, &count, &damaged, err);
-    if (rc != DAX_OK) { /* what could be read is there, and the data does not need the rest */
-        dax_log(rc, "%s: the ledger of media errors cannot be read%s: %s", s->base.path,
-                rc == DAX_IO_MEDIA ? " completely" : "", err ? err->text : "");
-        if (rc != DAX_IO_MEDIA)
-            return DAX_OK;
-        rc = DAX_OK;
-    }
-    if (damaged)
-        dax_log(DAX_CORRUPT, "%s: %zu entries of the ledger of media errors are damaged", s->sidecar_path,
-                damaged);
-    pthread_mutex_lock(&m->lock);
-    /* What was found before goes behind what the ledger has. */
-    size_t own = m->count;
-    struct media_entry *mine = m->entries;
-    m->entries = NULL;
-    m->count = m->capacity = 0;
-    m->last_id = ledger_last_id(&s->sidecar);
-    m->ledger_open = !s->sidecar.bare;
-    for (size_t i = 0; i < count && rc == DAX_OK; i++)
-        if (!media_append(m, &kept[i]))
-            rc = dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot load the media errors");
-    for (size_t i = m->peeked; i < own && rc == DAX_OK; i++) {
-        if (media_find_open(m, mine[i].part, mine[i].page))
-            continue;
-        mine[i].id = ++m->last_id;
-        if (!media_append(m, &mine[i]))
-            rc = dax_err_set(err, DAX_NOMEM, ENOMEM, "cannot load the media errors");
-        else
-            (void)!media_keep(s, &mine[i], err);
-    }
-    m->peeked = 0;
-    media_look_at_first(s);
-    media_recount(m);
-    pthread_mutex_unlock(&m->lock);
-    free(kept);
-    free(mine);
-    if (rc == DAX_OK)
-        media_take_note(s);
-    return rc;
-}
-void media_carry_over(struct store *s, struct sidecar_ledger *out)
-{
-    struct media *m = s->media;
-    pthread_mutex_lock(&m->lock);
-    for (size_t i = 0; i < m->count; i++) {
-        struct media_entry *e = &m->entries[i];
-        if (e->part == MEDIA_BASE || e->status != MEDIA_QUARANTINED)
-            continue;
-        size_t used = strlen(e->detail);
-        e->status = MEDIA_REPAIRED;
-        e->changed_us = media_now_us();
-        snprintf(e->detail + used, sizeof e->detail - used, "%sthe sidecar was made anew",
-                 used ? "; " : "");
-    }
-    ledger_make(out, m->entries, m->count, m->last_id);
-    m->peeked = m->count;
-    media_recount(m);
-    pthread_mutex_unlock(&m->lock);
-}
-
-void media_carried_over(struct store *s)
-{
-    struct media *m = s->media;
-    pthread_mutex_lock(&m->lock);
-    m->peeked = 0;
-    m->ledger_open = true;
+    media_changed(s);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -540,9 +399,9 @@ dax_rc conn_media_name(struct conn *c, uint64_t id, const char *type, const char
         if (detail && detail[0])
             media_put_field(e->detail, sizeof e->detail, detail);
         e->named = 1;
-        media_recount(m);
         rc = media_keep(s, e, err);
         *out = *e;
+        media_changed(s);
     }
     pthread_mutex_unlock(&m->lock);
     return rc;

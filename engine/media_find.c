@@ -136,8 +136,7 @@ uint32_t media_part_of(const struct store *s, uint64_t page)
     return log ? MEDIA_LOG : MEDIA_SIDECAR;
 }
 
-static enum media_kind media_classify_sidecar(const struct store *s, uint64_t page,
-                                              uint64_t *end_out)
+enum media_kind media_classify_sidecar(const struct store *s, uint64_t page, uint64_t *end_out)
 {
     enum media_kind kind = MEDIA_SIGBUS;
     *end_out = 0;

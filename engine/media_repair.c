@@ -32,6 +32,7 @@
 #include "engine/conn.h"
 #include "engine/hash.h"
 #include "engine/holders.h"
+#include "engine/ledger.h"
 #include "engine/writer.h"
 
 /* --- repair ----------------------------------------------------------------------------------------- */
@@ -268,6 +269,16 @@ static enum media_status media_repair_sidecar(struct store *s, uint64_t page)
     if (guard_probe(at, DAX_PAGE_BYTES, NULL)) {
         media_close_page(s, media_part_of(s, page), page, MEDIA_CLEARED, "the page can be read");
         return MEDIA_CLEARED;
+    }
+    uint64_t ledger =
+        (uint64_t)((const uint8_t *)s->sidecar.ledger - (const uint8_t *)s->sidecar.pool);
+    if (s->sidecar.ledger && page - (ledger >> DAX_PAGE_SHIFT) < LEDGER_PAGES) {
+        struct media *m = s->media;
+        pthread_mutex_lock(&m->lock);
+        media_changed(s);
+        bool open = media_find_open(m, MEDIA_SIDECAR, page) != NULL;
+        pthread_mutex_unlock(&m->lock);
+        return open ? MEDIA_QUARANTINED : MEDIA_REPAIRED;
     }
     if (at != (const uint8_t *)s->sidecar.twin || log_seal(s, &err) != DAX_OK)
         return MEDIA_QUARANTINED;

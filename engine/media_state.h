@@ -34,6 +34,8 @@ struct media {
     size_t peeked;               /* lock: so many of them are in the ledger, which is not open yet */
     bool ledger_open;            /* lock */
     bool ledger_failed;          /* lock: it was said */
+    bool ledger_behind;          /* lock: because libpmemobj's part of the sidecar is bad */
+    uint64_t pool_bad;           /* lock: page + 1 of libpmemobj's, to be entered; 0: none */
     pthread_mutex_t bad_lock;    /* taken before lock */
     struct badblocks *bad_base;    /* bad_lock; NULL: the device has no list */
     struct badblocks *bad_sidecar; /* bad_lock */
@@ -51,7 +53,7 @@ struct media {
     size_t closing_count, closing_room; /* writer lock */
 };
 
-/* --- media.c: all with m->lock held, but media_enter, media_enter_closed and media_close_... ----------- */
+/* --- media.c and media_ledger.c: all with m->lock held, but media_enter... and media_close_... -------- */
 
 uint64_t media_now_us(void);
 /* Behind the last page of an entry. */
@@ -60,8 +62,13 @@ uint64_t media_end(const struct media_entry *e);
 struct media_entry *media_find_open(struct media *m, uint32_t part, uint64_t page);
 /* Into the ledger, where there is one. */
 dax_rc media_keep(struct store *s, const struct media_entry *e, struct dax_err *err);
-/* After any change of an entry. */
+/* After any change of an entry: count them. media_changed: and write bad pages of the ledger anew, which
+ * may move the entries in memory. */
 void media_recount(struct media *m);
+void media_changed(struct store *s);
+void media_mend_ledger(struct store *s);
+/* Are there entries that the ledger could not take? */
+bool media_ledger_is_behind(struct store *s);
 /* A copy of *e, at the end of the list. NULL: no memory. */
 struct media_entry *media_append(struct media *m, const struct media_entry *e);
 
@@ -85,6 +92,9 @@ void media_carried_over(struct store *s);
 
 /* NULL: an error without a signal. Async-signal-safe. */
 const char *media_code_text(const struct guard_fault *fault);
+/* What has happened to a page of the sidecar that cannot be loaded; *end_out: where the file ends, if it was
+ * cut. */
+enum media_kind media_classify_sidecar(const struct store *s, uint64_t page, uint64_t *end_out);
 /* MEDIA_LOG or MEDIA_SIDECAR, of a page of the sidecar's file. */
 uint32_t media_part_of(const struct store *s, uint64_t page);
 void media_open_list(int fd, const char *path, struct badblocks **out);

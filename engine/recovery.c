@@ -331,10 +331,9 @@ static dax_rc recovery_read(struct store *s, const struct recovery *r, bool *val
         return DAX_OK;
     return dax_err_set(
         err, DAX_IO_MEDIA, 0,
-        "%s: the log after transaction %llu, at LSN %llu, cannot be read: a media error. "
-        "What was committed after it may be lost, nothing else, and nothing was changed. "
-        "Keep copies of both files; then dax_damaged_log=skip replays what can be read "
-        "and leaves it to PRAGMA integrity_check what is missing",
+        "%s: the log after transaction %llu, at LSN %llu, cannot be read: later commits may be "
+        "lost. Copy both files; then dax_damaged_log=skip replays what can be read and leaves it to "
+        "PRAGMA integrity_check what is missing. Nothing was changed",
         s->sidecar_path, (unsigned long long)r->txid, (unsigned long long)r->lsn);
 }
 

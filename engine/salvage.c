@@ -13,7 +13,9 @@
  * The old file is kept beside it ("-dax-bad"): what is in it that cannot be read now is lost by nobody's
  * decision, and a file system does not give its bad blocks to the next file that wants some.
  *
- * A database without a mark has nothing in the log; there, steps 3 and 4 are enough.
+ * A database without a mark has nothing in the log; there, steps 3 and 4 are enough. So they are at a close
+ * with entries that the ledger could not take, because a page of libpmemobj's had gone bad meanwhile: the log
+ * is empty then, and the cursor the same.
  */
 #include "engine/salvage.h"
 
@@ -57,7 +59,7 @@ static uint64_t salvage_bytes(const struct store *s, uint64_t old)
 
 /* s->sidecar is not open; then it is the new one. */
 static dax_rc salvage_make(struct store *s, const struct cursor_slot *c, uint64_t bytes,
-                           struct dax_err *err)
+                           const char *how, struct dax_err *err)
 {
     struct stat like;
     if (fstat(s->base.fd, &like) != 0)
@@ -73,8 +75,7 @@ static dax_rc salvage_make(struct store *s, const struct cursor_slot *c, uint64_
                                 &s->sidecar, err);
     free(ledger);
     if (rc == DAX_OK)
-        dax_log(DAX_OK, "%s was bad and is made anew%s%s", s->sidecar_path,
-                c ? ", its log replayed without libpmemobj" : "",
+        dax_log(DAX_OK, "%s was bad and is made anew%s%s", s->sidecar_path, how,
                 kept ? "; the old file is kept as ...-dax-bad" : "");
     return rc == DAX_OK ? store_watch_sidecar(s, err) : rc;
 }
@@ -83,12 +84,13 @@ dax_rc salvage_renew(struct store *s, const struct cursor_slot *c, struct dax_er
 {
     uint64_t bytes = s->sidecar.file_bytes;
     struct dax_err why = {0};
+    const char *how = s->sidecar.bare ? ", its log replayed without libpmemobj" : "";
     store_close_sidecar(s);
-    dax_rc rc = salvage_make(s, c, bytes, &why);
+    dax_rc rc = salvage_make(s, c, bytes, how, &why);
     if (rc != DAX_OK)
         return dax_err_set(
             err, rc, 0,
-            "%s: its log was replayed, but no new one can be made in place of the bad "
+            "%s: all of its log is stored home, but no new one can be made in place of the bad "
             "one: %.300s. Nothing is lost: open it again",
             s->base.path, why.text);
     media_carried_over(s);
@@ -102,14 +104,31 @@ dax_rc salvage_replace(struct store *s, dax_rc rc, struct cursor_slot *before_ou
     uint64_t bytes = 0, bad_page = s->sidecar.bad_page;
     if (sidecar_open_bare(s->sidecar_path, &s->sidecar, &why) == DAX_OK) {
         bytes = s->sidecar.file_bytes;
-        if (store_watch_sidecar(s, &none) != DAX_OK ||
-            sidecar_cursor_read(&s->sidecar, before_out, &none) != DAX_OK)
-            *before_out = (struct cursor_slot){0};
+        if (store_watch_sidecar(s, &none) == DAX_OK) {
+            if (sidecar_cursor_read(&s->sidecar, before_out, &none) != DAX_OK)
+                *before_out = (struct cursor_slot){0};
+            if (media_load(s, &none) != DAX_OK) /* else as far as media_peek has seen it */
+                dax_log(none.rc, "%s", none.text);
+        }
         store_close_sidecar(s);
     } else if (rc != DAX_IO_MEDIA || why.rc != DAX_CORRUPT) {
         return why.sys_errno == EWOULDBLOCK ? dax_err_set(err, why.rc, 0, "%s", why.text) : rc;
     }
     s->sidecar.bad_page = bad_page;
     salvage_enter(s, rc, bad_page);
-    return salvage_make(s, NULL, bytes, err);
+    return salvage_make(s, NULL, bytes, "", err);
+}
+
+void salvage_at_close(struct store *s)
+{
+    struct cursor_slot c;
+    struct dax_err err = {0};
+    if (!media_ledger_is_behind(s))
+        return;
+    dax_rc rc = sidecar_cursor_read(&s->sidecar, &c, &err);
+    if (rc == DAX_OK)
+        rc = salvage_renew(s, &c, &err);
+    if (rc != DAX_OK)
+        dax_log(rc, "%s: media errors that were found meanwhile are forgotten: %.300s",
+                s->base.path, err.text);
 }

@@ -21,4 +21,8 @@ DAX_CHECKED dax_rc salvage_renew(struct store *s, const struct cursor_slot *c, s
 DAX_CHECKED dax_rc salvage_replace(struct store *s, dax_rc rc, struct cursor_slot *before_out,
                                    struct dax_err *err);
 
+/* At the close, the log empty: a new sidecar if the old one could not take all entries. A failure is logged:
+ * the data does not need it. */
+void salvage_at_close(struct store *s);
+
 #endif

@@ -26,6 +26,7 @@
 
 #include "engine/badblocks.h"
 #include "engine/base.h"
+#include "engine/guard.h"
 #include "engine/medium.h"
 #include "engine/sidecar_pool.h"
 
@@ -404,11 +405,20 @@ dax_rc sidecar_replace(const char *path, const struct stat *like, uint64_t bytes
 
 /* --- close ------------------------------------------------------------------------------------ */
 
+/* libpmemobj keeps its own variables in the descriptor's page. */
+void sidecar_closing(struct sidecar *s)
+{
+    s->dead = s->pool && !s->bare && !guard_probe(s->pool, 2 * DAX_PAGE_BYTES, NULL);
+}
+
 void sidecar_close(struct sidecar *s)
 {
     if (s->pool) {
         if (s->bare)
             munmap(s->pool, s->file_bytes);
+        else if (s->dead) /* the file and its lock are let go; the addresses stay libpmemobj's */
+            (void)mmap(s->pool, s->file_bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         else
             pmemobj_close(s->pool);
         if (s->fd >= 0)

@@ -19,6 +19,7 @@
 struct sidecar {
     void *pool;                    /* PMEMobjpool *, or with `bare` a mapping; NULL: not open */
     bool bare;                     /* opened by sidecar_open_bare */
+    bool dead;                     /* libpmemobj cannot be called any more, not even to close */
     struct sidecar_root *root;     /* mapped */
     struct sidecar_twin *twin;     /* mapped */
     struct sidecar_ledger *ledger; /* mapped; NULL: made before there was one */
@@ -78,6 +79,10 @@ DAX_CHECKED dax_rc sidecar_replace(const char *path, const struct stat *like, ui
 /* A copy of the ledger of a sidecar that is not open; owned by the caller (free). NULL: there is none, or
  * none that can be found. Reads only. */
 struct sidecar_ledger *sidecar_peek_ledger(const char *path);
+
+/* Before sidecar_close, while faults in the mapping are still guarded: finds out whether libpmemobj would die
+ * of closing the pool. */
+void sidecar_closing(struct sidecar *s);
 
 /* Unmap and unlock; *s is as after {0}. Nothing is flushed that was not durable before. */
 void sidecar_close(struct sidecar *s);

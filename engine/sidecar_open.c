@@ -270,6 +270,8 @@ static dax_rc sidecar_precheck(int fd, const char *path, struct sidecar *s, stru
     if ((uint64_t)st.st_size < PMEMOBJ_MIN_POOL)
         return sidecar_not_ours(path, "it is truncated", err);
     dax_rc rc = sidecar_look_at_all(fd, path, (uint64_t)st.st_size, &s->bad_page, err);
+    if (rc == DAX_OK)
+        rc = sidecar_check_pool(fd, path, (uint64_t)st.st_size, &s->bad_page, err);
     if (rc != DAX_OK)
         return rc;
 

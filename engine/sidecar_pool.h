@@ -61,6 +61,11 @@ DAX_CHECKED bool sidecar_find(int fd, uint64_t bytes, struct sidecar_root *out, 
 DAX_CHECKED dax_rc sidecar_check_places(const struct sidecar *s, const struct sidecar_root *root,
                                         struct dax_err *err);
 
+/* Before libpmemobj is given the pool of so many bytes: DAX_CORRUPT, and *bad_page_out says where, if it
+ * would die of it. */
+DAX_CHECKED dax_rc sidecar_check_pool(int fd, const char *path, uint64_t bytes,
+                                      uint64_t *bad_page_out, struct dax_err *err);
+
 /* Fill in what the root says; the pool is mapped, and guarded. */
 void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root);
 
@@ -75,6 +80,14 @@ void sidecar_populate(const struct sidecar *s);
 
 /* The line of the seal with the greatest LSN, of whatever life: the one not to be overwritten next. */
 unsigned sidecar_newest_seal(const struct sidecar *s);
+
+/* Put content into the file and see it in the mapping: write it, map the page again, or give it another
+ * block. `at` is a page that is daxlite's alone. DAX_IO_MEDIA: the medium does not take it back. */
+DAX_CHECKED dax_rc sidecar_renew_page(struct sidecar *s, void *at, const void *content,
+                                      struct dax_err *err);
+
+/* Can everything be loaded that libpmemobj touches in a transaction? *bad_out: a place that cannot. */
+DAX_CHECKED bool sidecar_probe_pool(const struct sidecar *s, const void **bad_out);
 
 /* DAX_IO_MEDIA for the place of the mapping. */
 dax_rc sidecar_media_error(const struct sidecar *s, const void *at, struct dax_err *err);

@@ -304,10 +304,8 @@ static bool sidecar_page_is(const void *at, const void *content)
     return guard_copy(got, at, sizeof got, NULL) && memcmp(got, content, sizeof got) == 0;
 }
 
-/* Put content into the file and see it in the mapping. Three ways, each of which is enough for some
- * medium: to write; another mapping of the page; another block. */
-static dax_rc sidecar_renew_page(struct sidecar *s, void *at, const void *content,
-                                 struct dax_err *err)
+/* Three ways, each of which is enough for some medium. */
+dax_rc sidecar_renew_page(struct sidecar *s, void *at, const void *content, struct dax_err *err)
 {
     uint64_t offset = sidecar_offset(s, at);
     int e = 0;

@@ -578,6 +578,7 @@ void store_close_sidecar(struct store *s)
 {
     if (s->media)
         media_sidecar_closing(s);
+    sidecar_closing(&s->sidecar);
     guard_map_remove(s->sidecar.pool);
     sidecar_close(&s->sidecar);
 }
@@ -697,8 +698,10 @@ static dax_rc store_deactivate(struct store *s, struct dax_err *err)
     dax_rc rc = store_usable(s, err);
     if (rc == DAX_OK)
         rc = checkpoint_close(s, err);
-    if (rc == DAX_OK)
+    if (rc == DAX_OK) {
         media_clear_beyond(s, pages_of(store_size(s)));
+        salvage_at_close(s);
+    }
     if (rc == DAX_OK && media_hides_pages(s)) {
         dax_log(DAX_IO_MEDIA,
                 "%s stays marked as daxlite's: pages of it can be read and would be wrong, so no other "

@@ -4,11 +4,14 @@
  * lost, because base cannot be stored to; an old snapshot that is shown a newer version because its own
  * was lost; a rewritten page that stays flagged, or one that is not rewritten; an entry that closes
  * without the repair, or stays open after it, across a crash; a page of the log that stops commits; a
- * file that somebody cuts and the zeros that fill it again; recovery that drops what only the log has.
+ * file that somebody cuts and the zeros that fill it again; recovery that drops what only the log has; a
+ * process that libpmemobj takes along when a page of its own goes bad; media errors that are forgotten.
  */
 #include <pthread.h>
 #include <sys/wait.h>
 
+#include "engine/ledger.h"
+#include "engine/media.h"
 #include "engine/media_state.h"
 #include "tests/media/bad_pages.h"
 #include "tests/media/poison.h"
@@ -885,6 +888,115 @@ START_TEST(a_bad_page_of_libpmemobj_at_rest_costs_no_entry)
 }
 END_TEST
 
+/* --- the ledger, and libpmemobj's pages while it is open ---------------------------------------------------- */
+
+static void enter(struct conn *c, uint64_t from, uint64_t n)
+{
+    for (uint64_t page = from; page <= n; page++)
+        db_ok(conn_media_add(c, MEDIA_BASE, page, MEDIA_POISON, "found", &err));
+}
+
+static uint64_t ledger_page(struct conn *c, unsigned i)
+{
+    const struct sidecar *s = &c->store->sidecar;
+    return (uint64_t)((uint8_t *)s->ledger - (uint8_t *)s->pool) / DB_PAGE + i;
+}
+
+static size_t open_of_base(struct conn *c)
+{
+    struct media_entry e[64];
+    size_t n = conn_media_list(c, e, 64), open = 0;
+    for (size_t i = 0; i < n; i++)
+        open += e[i].part == MEDIA_BASE && e[i].status == MEDIA_QUARANTINED;
+    return open;
+}
+
+START_TEST(a_page_of_the_ledger_that_goes_bad_while_it_is_open_costs_nothing)
+{
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax");
+    static const unsigned at[] = {0, 1, LEDGER_PAGES - 1};
+    struct conn *c = made(path);
+    enter(c, 1, 12);
+    uint64_t page = ledger_page(c, at[_i % 3]);
+    bad_page_add(sidecar, page, _i / 3 ? BAD_MAPPED : EVERY_WAY);
+    enter(c, 13, 13);
+    ck_assert(!bad_page_is(sidecar, page));
+    for (int again = 0; again < 2; again++) {
+        ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+        ck_assert_uint_eq(open_of_base(c), 13);
+        refuses(c, 3);
+        db_write(c, 20, 21, 2);
+        db_close(c);
+        c = db_open(path);
+    }
+    db_close(c);
+}
+END_TEST
+
+/* Found when the ledger is loaded: what pread does not have is lost, and that is known. */
+START_TEST(a_page_of_the_ledger_that_is_bad_when_it_is_loaded_costs_its_entries_and_says_so)
+{
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax");
+    bool readable = _i & 1, salvage = _i & 2;
+    struct conn *c = made(path);
+    enter(c, 1, 12); /* seven in the ledger's first page, five in the second one */
+    uint64_t page = ledger_page(c, 1);
+    db_close(c);
+    bad_page_add(sidecar, page, readable ? BAD_MAPPED : EVERY_WAY);
+    if (salvage)
+        bad_page_add(sidecar, 0, EVERY_WAY);
+    c = db_open(path);
+    db_write(c, 20, 21, 2);
+    ck_assert(!bad_page_is(sidecar, page));
+    for (uint64_t version = 3; version < 5; version++) {
+        if (!readable || !salvage) { /* else the file is another one, and nothing was lost */
+            struct media_entry e = sidecar_entry(c, page);
+            ck_assert_uint_eq(e.status, readable ? MEDIA_REPAIRED : MEDIA_LOST);
+            ck_assert_str_eq(e.role, "ledger");
+        }
+        ck_assert_uint_eq(open_of_base(c), readable ? 12 : 7);
+        db_close(c);
+        c = db_open(path);
+        db_write(c, 20, 21, version);
+    }
+    enter(c, 13, 30); /* the page is used again */
+    ck_assert_uint_eq(open_of_base(c), (readable ? 12 : 7) + 18);
+    db_close(c);
+    c = db_open(path);
+    ck_assert_uint_eq(open_of_base(c), (readable ? 12 : 7) + 18);
+    db_close(c);
+}
+END_TEST
+
+START_TEST(a_page_of_libpmemobj_that_goes_bad_while_it_is_open_ends_no_process_and_loses_no_entry)
+{
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax");
+    static const uint64_t at[] = {0, 1, 2, 400};
+    struct conn *c = made(path);
+    enter(c, 1, 3);
+    bad_page_add(sidecar, at[_i], EVERY_WAY);
+    enter(c, 4, 5);
+    ck_assert_uint_eq(sidecar_entry(c, at[_i]).status, MEDIA_QUARANTINED);
+    refuses(c, 5);
+    db_write(c, 20, 22, 2);
+    db_checkpoint(c, CHECKPOINT_FULL);
+    db_write(c, 21, 23, 3);
+    ck_assert_uint_eq(open_of_base(c), 5);
+    db_close(c);
+    ck_assert(!bad_page_is(sidecar, at[_i])); /* another file */
+    c = db_open(path);
+    refuses(c, 5);
+    ck_assert_uint_eq(open_of_base(c), 5);
+    db_ok(conn_begin_read(c, &err));
+    db_check(c, 20, 2);
+    db_check(c, 22, 3);
+    conn_end_read(c);
+    db_write(c, 20, 22, 4);
+    ck_assert_uint_eq(sidecar_entry(c, at[_i]).status, MEDIA_REPAIRED);
+    db_close(c);
+}
+END_TEST
+
 /* --- in the handler ------------------------------------------------------------------------------------ */
 
 START_TEST(a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists)
@@ -1119,6 +1231,13 @@ int main(void)
                         a_bad_log_beside_a_bad_page_of_libpmemobj_is_refused_and_nothing_is_changed,
                         0, THEIR_PAGES);
     tcase_add_loop_test(tc, a_bad_page_of_libpmemobj_at_rest_costs_no_entry, 0, THEIR_PAGES);
+    tcase_add_loop_test(tc, a_page_of_the_ledger_that_goes_bad_while_it_is_open_costs_nothing, 0,
+                        6);
+    tcase_add_loop_test(
+        tc, a_page_of_the_ledger_that_is_bad_when_it_is_loaded_costs_its_entries_and_says_so, 0, 4);
+    tcase_add_loop_test(
+        tc, a_page_of_libpmemobj_that_goes_bad_while_it_is_open_ends_no_process_and_loses_no_entry,
+        0, 4);
     tcase_add_test(tc, a_page_in_use_is_put_in_order_by_the_handler_where_a_copy_exists);
     tcase_add_test(tc, a_page_in_use_without_a_copy_ends_the_process_and_the_next_one_knows);
     tcase_add_test(tc, a_page_that_was_given_back_is_not_put_in_order_under_the_pointer);

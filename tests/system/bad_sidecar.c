@@ -385,8 +385,32 @@ static int child_open(void *arg)
     return n;
 }
 
-/* Anywhere in what daxlite itself has put there, and in the pool's header; the lanes and the heap
- * between them are libpmemobj's own business. */
+/* Anywhere in what libpmemobj has put there for itself: nobody else needs it. The words that it believes
+ * without a checksum (descriptor, heads of the lanes' logs), each of them; and others. */
+static void test_damage_of_libpmemobj(const struct anatomy *a)
+{
+    struct rng r = {test_seed()};
+    for (int i = 0; i < 60; i++) {
+        uint32_t lane = rng_below(&r, 1024), log = rng_below(&r, 3), word = 1 + rng_below(&r, 4);
+        static const uint32_t log_at[3] = {0, 256, 960};
+        int64_t at;
+        if (i < 5)
+            at = 4096 + 2048 + i * 8 + rng_below(&r, 8);
+        else if (i < 35)
+            at = 8192 + lane * 3072 + log_at[log] + word * 8 + rng_below(&r, 8);
+        else
+            at = rng_below(&r, (uint32_t)(a->root_at & ~(int64_t)63));
+        reset();
+        flip(path_dax, at);
+        int rc = child_wait(child_start(child_open, NULL));
+        CHECK(rc == TRANSACTIONS, "byte %lld: the child ended with %d", (long long)at, rc);
+    }
+    unlink(test_printf("%s-bad", path_dax));
+    check_good();
+    test_say("any damage of libpmemobj's: ok");
+}
+
+/* Anywhere in what daxlite itself has put there, and in the pool's header. */
 static void test_any_damage(const struct anatomy *a)
 {
     struct rng r = {test_seed()};
@@ -438,5 +462,6 @@ int main(void)
     test_damaged_record(&a);
     test_cursor(&a);
     test_any_damage(&a);
+    test_damage_of_libpmemobj(&a);
     return test_finish();
 }
