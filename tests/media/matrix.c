@@ -277,8 +277,8 @@ int main(int argc, char **argv)
     say_figures();
     CHECK(seen.failed == 0, "%u runs failed", seen.failed);
     if (argc == 2 && plan_check(limit))
-        CHECK(seen.crowded && seen.relogged && seen.rehomed && seen.replayed && seen.dead &&
-                  seen.lost,
+        CHECK(seen.crowded && seen.relogged && seen.rehomed && seen.replayed && seen.scratch &&
+                  seen.direct && seen.dead && seen.lost,
               "what an operation is for did not happen in any run");
     plan_free();
     return test_finish();
