@@ -544,7 +544,9 @@ int matrix_run(const struct matrix_run *r)
     }
     if (!bad_page_is(run.bad_path, run.r->at.page))
         printf(MATRIX_HEALED "\n");
-    if (run.opened && r->at.file == FILE_DB && db_status(run.w, "media.errors_total") > 0)
+    /* Who has written nothing has no sidecar open to keep it in. */
+    if (run.opened && r->at.file == FILE_DB && db_status(run.w, "active") &&
+        db_status(run.w, "media.errors_total") > 0)
         printf(MATRIX_ENTERED "\n");
     if (r->end == END_KILL && !r->next)
         exit_as_killed(run.committed ? NEXT_AFTER : NEXT_BEFORE);
