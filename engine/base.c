@@ -59,6 +59,9 @@
 /* A large page: what addresses, offsets and growth are aligned to. */
 #define BASE_ALIGN (2 * DAX_MIB)
 
+/* Of so many new pages, one may be bad. */
+#define BASE_BAD_PART 8u
+
 #define BASE_BYTES_MAX (DAX_MAX_PAGES * DAX_PAGE_BYTES)
 #define BASE_SCRATCH_BYTES_MAX (BASE_SCRATCH_CHUNKS * DAX_SCRATCH_CHUNK_BYTES)
 
@@ -381,24 +384,42 @@ static int base_truncate(const struct base *b, uint64_t bytes)
     }
 }
 
+/* 0 or an errno; EIO: a store to one of these pages would be a SIGBUS. */
+static int base_populate_pages(uint8_t *addr, uint64_t bytes)
+{
+    for (;;) {
+        if (madvise(addr, bytes, MADV_POPULATE_WRITE) == 0)
+            return 0;
+        if (errno == EINVAL) /* before Linux 5.14 */
+            return 0;
+        if (errno == EFAULT || errno == EHWPOISON)
+            return EIO;
+        if (errno != EINTR && errno != EAGAIN)
+            return errno;
+    }
+}
+
 /* Take the page faults of new space now, and with MAP_SYNC their metadata flush, once instead of
  * page by page under commits. Not in msync mode: it would only make the kernel write zeros out.
+ * Single pages that cannot be stored to are no reason not to grow: every store to new space is guarded,
+ * and the first one to such a page finds and names it. Where they are many, it is no space at all.
  * 0 or an errno. */
 static int base_populate(const struct base *b, uint8_t *addr, uint64_t bytes)
 {
     if (b->persist->mode == PERSIST_MSYNC)
         return 0;
     uint64_t lead = (uintptr_t)addr % DAX_PAGE_BYTES;
-    for (;;) {
-        if (madvise(addr - lead, bytes + lead, MADV_POPULATE_WRITE) == 0)
-            return 0;
-        if (errno == EINVAL) /* before Linux 5.14 */
-            return 0;
-        if (errno == EFAULT) /* a store there would be a SIGBUS */
-            return EIO;
-        if (errno != EINTR && errno != EAGAIN)
-            return errno;
+    uint8_t *from = addr - lead, *end = addr + bytes;
+    int e = base_populate_pages(from, (uint64_t)(end - from));
+    uint64_t bad = 0, most = bytes / DAX_PAGE_BYTES / BASE_BAD_PART;
+    for (uint8_t *at = from; e == EIO && at < end && bad <= most; at += DAX_PAGE_BYTES) {
+        int one = base_populate_pages(at, DAX_PAGE_BYTES);
+        if (one == EIO)
+            bad++;
+        else if (one != 0)
+            return one;
     }
+    return e == EIO && bad <= most ? 0 : e;
 }
 
 /* I3: store to the low part's last byte, what it holds already. 0 or an errno. */

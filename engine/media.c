@@ -128,6 +128,11 @@ void media_flag_all(struct store *s)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool media_is_flagged(const struct store *s, uint64_t page)
+{
+    return page < DAX_MAX_PAGES && (pageword_load(&s->region, page) & PAGEWORD_POISONED);
+}
+
 bool media_is_quarantined(struct store *s, uint64_t page)
 {
     struct media *m = s->media;
@@ -262,6 +267,17 @@ void media_set_stale(struct store *s, uint64_t page, const char *detail)
         media_changed(s);
     }
     pthread_mutex_unlock(&m->lock);
+}
+
+/* A crash in between finds the record that names both pages: it is live until both are in the ledger. */
+void media_enter_lost(struct store *s, uint64_t page, uint64_t scratch)
+{
+    char detail[120];
+    snprintf(detail, sizeof detail,
+             "committed changes of the page were in page %llu, which cannot be read",
+             (unsigned long long)scratch);
+    media_enter(s, MEDIA_BASE, page, DAX_PAGE_BYTES, MEDIA_POISON, detail);
+    media_set_stale(s, page, detail);
 }
 
 void media_clear_beyond(struct store *s, uint64_t pages)

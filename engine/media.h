@@ -122,6 +122,13 @@ void media_sidecar_mended(struct store *s, const void *addr, const char *detail)
 /* Committed changes of the page could not be kept: mark its entry. */
 void media_set_stale(struct store *s, uint64_t page, const char *detail);
 
+/* Is the page of the file, which may lie behind the database, flagged? No lock. */
+bool media_is_flagged(const struct store *s, uint64_t page);
+
+/* The page's newest content was committed in another page of the file, of scratch, and is lost with that:
+ * what base holds is older. Enters it, stale. */
+void media_enter_lost(struct store *s, uint64_t page, uint64_t scratch);
+
 /* Store `content` over the whole page of base and clear its flag; the error is cleared with it, or the
  * page gets another block. Nobody has it pinned. Writer lock. false: it stays bad. */
 DAX_CHECKED bool media_rewrite(struct store *s, uint64_t page, const uint8_t *content);

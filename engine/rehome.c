@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/chain.h"
 #include "engine/frames.h"
@@ -201,6 +202,22 @@ static bool rehome_finish(struct store *s, const struct rehome_page *b)
     return true;
 }
 
+/* Load the newest version from its scratch page. If neither a load nor pread gets it, it is lost. Base is
+ * older than what was committed, so it is quarantined in its place, under the name of what it belongs
+ * to. */
+static bool rehome_load(struct store *s, uint32_t page, uint64_t scratch, const uint8_t *from, uint8_t *buf)
+{
+    struct guard_fault fault;
+    if (guard_copy(buf, from, DAX_PAGE_BYTES, &fault))
+        return true;
+    (void)media_fault(s, scratch, &fault, NULL);
+    if (pread(s->base.fd, buf, DAX_PAGE_BYTES, (off_t)(scratch << DAX_PAGE_SHIFT)) ==
+        (ssize_t)DAX_PAGE_BYTES)
+        return true;
+    media_enter_lost(s, page, scratch);
+    return false;
+}
+
 /* Step 3 for one page, which nobody can reach: what differs or, where base is bad, the whole page in
  * another way. false: neither. */
 static bool rehome_store(struct store *s, const struct rehome_page *b)
@@ -211,10 +228,8 @@ static bool rehome_store(struct store *s, const struct rehome_page *b)
     const uint8_t *content = chain_address(s, b->page, &v);
     uint8_t *base = base_at(&s->base, (uint64_t)b->page << DAX_PAGE_SHIFT);
     if (v.storage > NODE_BASE) {
-        if (!guard_copy(buf, content, sizeof buf, &fault)) {
-            (void)media_fault(s, v.storage, &fault, NULL);
-            return false;
-        }
+        if (!rehome_load(s, b->page, v.storage, content, buf))
+            return true; /* nothing is left to store */
         content = buf;
     }
     if (!(pageword_load(&s->region, b->page) & PAGEWORD_POISONED)) {

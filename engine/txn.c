@@ -165,20 +165,22 @@ static dax_rc txn_copy_previous(struct store *s, void *to, uint64_t page, size_t
     return guard_copy(to, from + at, len, &fault) ? DAX_OK : media_fault(s, page, &fault, err);
 }
 
-/* One more page of scratch. */
+/* One more page of scratch, none that is known to be bad. */
 static dax_rc txn_take_scratch(struct store *s, uint64_t *page_out, struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
-    uint64_t index = GUARDED_GET(g->scratch_next);
-    uint64_t in_use = s->base.file_bytes;
-    dax_rc rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
-    if (store_mended_end(s, rc))
-        rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
-    rc = store_base_synced(s, rc, err);
-    if (rc != DAX_OK)
-        return rc;
-    GUARDED_SET(g->scratch_next, index + 1);
-    *page_out = (s->base.scratch_start >> DAX_PAGE_SHIFT) + index;
+    do {
+        uint64_t index = GUARDED_GET(g->scratch_next);
+        uint64_t in_use = s->base.file_bytes;
+        dax_rc rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
+        if (store_mended_end(s, rc))
+            rc = base_scratch_reserve(&s->base, in_use, (index + 1) << DAX_PAGE_SHIFT, err);
+        rc = store_base_synced(s, rc, err);
+        if (rc != DAX_OK)
+            return rc;
+        GUARDED_SET(g->scratch_next, index + 1);
+        *page_out = (s->base.scratch_start >> DAX_PAGE_SHIFT) + index;
+    } while (media_is_flagged(s, *page_out));
     return DAX_OK;
 }
 
@@ -611,13 +613,15 @@ static dax_rc txn_store_list(struct store *s, struct dax_err *err)
     struct txn *t = &s->txn;
     uint64_t pages = pages_of(t->log_pairs * sizeof(struct record_pair));
     uint64_t first = 0;
-    for (uint64_t i = 0; i < pages; i++) {
+    for (uint64_t run = 0; run < pages; run++) {
         uint64_t page;
         dax_rc rc = txn_take_scratch(s, &page, err);
         if (rc != DAX_OK)
             return rc;
-        if (i == 0)
+        if (run == 0 || page != first + run) { /* a bad page is in between */
             first = page;
+            run = 0;
+        }
     }
     struct hash_stream hash;
     hash_begin(&hash);

@@ -72,14 +72,21 @@ static struct bad *bad_new(const char *path, uint64_t page)
     abort();
 }
 
+/* The kernel poisons no address behind the file's end: such a page waits for the file to grow. */
+static bool bad_in_file(const struct bad *b, const struct stat *st)
+{
+    return b->page < (uint64_t)st->st_size / POISON_PAGE_BYTES;
+}
+
 void bad_page_add(const char *path, uint64_t page, unsigned ways)
 {
+    struct stat st;
     pthread_mutex_lock(&list_lock);
     struct bad *b = bad_find_path(path, page);
     if (!b)
         b = bad_new(path, page);
     b->ways = ways;
-    if (ways & BAD_MAPPED)
+    if ((ways & BAD_MAPPED) && stat(path, &st) == 0 && bad_in_file(b, &st))
         poison_file_page(path, page);
     pthread_mutex_unlock(&list_lock);
 }
@@ -211,7 +218,7 @@ static void *bad_map(void *map, size_t len, int prot, int flags, int fd, off_t o
     for (unsigned i = 0; i < BAD_PAGES_MAX; i++) {
         uint64_t at = list[i].page * POISON_PAGE_BYTES;
         if (!(list[i].ways & BAD_MAPPED) || list[i].ino != st.st_ino || list[i].dev != st.st_dev ||
-            at < (uint64_t)offset || at - (uint64_t)offset >= len)
+            at < (uint64_t)offset || at - (uint64_t)offset >= len || !bad_in_file(&list[i], &st))
             continue;
         if (!poison_address((char *)map + (at - (uint64_t)offset))) {
             fprintf(stderr, "a new mapping cannot be poisoned: %s\n", strerror(errno));
@@ -277,11 +284,29 @@ IN_FRONT ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
     return pwrite(fd, buf, len, offset);
 }
 
+/* The file has grown: onto bad pages? They are in its mappings now. */
+static void bad_grown(int fd, const struct stat *before)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || st.st_size <= before->st_size)
+        return;
+    pthread_mutex_lock(&list_lock);
+    for (unsigned i = 0; i < BAD_PAGES_MAX; i++)
+        if ((list[i].ways & BAD_MAPPED) && list[i].ino == st.st_ino && list[i].dev == st.st_dev &&
+            bad_in_file(&list[i], &st) && !bad_in_file(&list[i], before))
+            poison_file_page(list[i].path, list[i].page);
+    pthread_mutex_unlock(&list_lock);
+}
+
 IN_FRONT int fallocate(int fd, int mode, off_t offset, off_t len)
 {
+    struct stat before;
+    bool any = bad_any(fd, &before);
     int rc = NEXT(fallocate)(fd, mode, offset, len);
     if (rc == 0 && (mode & FALLOC_FL_PUNCH_HOLE))
         (void)bad_write(fd, (uint64_t)offset, (uint64_t)len, true);
+    else if (rc == 0 && any)
+        bad_grown(fd, &before);
     return rc;
 }
 

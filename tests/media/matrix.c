@@ -40,13 +40,14 @@ static const char *words[24];
 char *matrix_run_words(const struct matrix_run *r)
 {
     const struct matrix_position *p = &r->at;
-    return test_printf(
-        "name=%s;file=%d;object=%d;page=%llu;target=%lld;type=%s;owner=%s;role=%s;"
-        "page_size=%u;op=%s;time=%s;way=%s;end=%s;zero_copy=%d;msync=%d;crowd=%d;next=%d;good=%d",
-        p->name, p->file, p->object, (unsigned long long)p->page, (long long)p->target, p->type,
-        p->owner, p->role, r->page_size, matrix_op_name[r->op], matrix_time_name[r->time],
-        matrix_way_name[r->way], matrix_end_name[r->end], r->zero_copy, r->msync, r->crowd, r->next,
-        r->good);
+    return test_printf("name=%s;file=%d;object=%d;page=%llu;target=%lld;type=%s;owner=%s;role=%s;"
+                       "page_size=%u;op=%s;time=%s;way=%s;end=%s;zero_copy=%d;msync=%d;crowd=%d;"
+                       "next=%d;good=%d;entered=%d",
+                       p->name, p->file, p->object, (unsigned long long)p->page,
+                       (long long)p->target, p->type, p->owner, p->role, r->page_size,
+                       matrix_op_name[r->op], matrix_time_name[r->time], matrix_way_name[r->way],
+                       matrix_end_name[r->end], r->zero_copy, r->msync, r->crowd, r->next, r->good,
+                       r->entered);
 }
 
 static const char *word(const char *key)
@@ -92,6 +93,7 @@ void matrix_run_parse(struct matrix_run *r, int argc, char **argv)
     r->crowd = atoi(word("crowd"));
     r->next = atoi(word("next"));
     r->good = atoi(word("good"));
+    r->entered = atoi(word("entered"));
 }
 
 /* --- running ------------------------------------------------------------------------------------------------ */
@@ -198,6 +200,7 @@ static void run_one(const struct matrix_run *run, const char *self)
     if (status >= NEXT_BEFORE && status <= NEXT_DEAD_AFTER) {
         r.next = status;
         r.good = strstr(output, MATRIX_HEALED) != NULL;
+        r.entered = strstr(output, MATRIX_ENTERED) != NULL;
         status = start_one(&r, self);
         count_results();
     }
@@ -277,8 +280,8 @@ int main(int argc, char **argv)
     say_figures();
     CHECK(seen.failed == 0, "%u runs failed", seen.failed);
     if (argc == 2 && plan_check(limit))
-        CHECK(seen.crowded && seen.relogged && seen.rehomed && seen.replayed && seen.dead &&
-                  seen.lost,
+        CHECK(seen.crowded && seen.relogged && seen.rehomed && seen.replayed && seen.scratch &&
+                  seen.direct && seen.dead && seen.lost,
               "what an operation is for did not happen in any run");
     plan_free();
     return test_finish();

@@ -92,7 +92,8 @@ struct matrix_run {
     bool msync;
     bool crowd; /* other threads are at work meanwhile */
     int next;   /* the second process of a run, the first one died: NEXT_..., or 0 */
-    bool good;  /* that one finds a good page */
+    bool good;    /* that one finds a good page */
+    bool entered; /* and an entry in the ledger */
 };
 
 extern const char *const matrix_op_name[OP_COUNT], *const matrix_time_name[TIME_COUNT],
@@ -190,6 +191,8 @@ enum {
 #define MATRIX_COMMITTED "result: committed"
 /* Said at the end of the first process when daxlite has healed the page: the second finds it so. */
 #define MATRIX_HEALED "result: healed"
+/* And when it has entered it. */
+#define MATRIX_ENTERED "result: entered"
 
 /* --- matrix_run.c: one run ------------------------------------------------------------------------- */
 

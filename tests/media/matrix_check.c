@@ -208,7 +208,10 @@ void check_errors(const struct matrix_run *r, sqlite3 *db, bool must_have)
     }
     sqlite3_finalize(st);
     CHECK(rc == SQLITE_DONE, "dax_errors: %d %s", rc, sqlite3_errmsg(db));
-    CHECK(found <= 1 || r->way == WAY_CUT || r->at.object == OBJECT_SCRATCH,
+    /* The first page's entry is closed at the open if pread has the page; recovery may then find the mapping
+     * bad. */
+    bool again = r->next && r->at.page == 0 && r->way == WAY_SIGBUS && found == 2;
+    CHECK(found <= 1 || again || r->way == WAY_CUT || r->at.object == OBJECT_SCRATCH,
           "%u entries for one error", found);
     CHECK(found || !must_have, "dax_errors does not have page %llu",
           (unsigned long long)r->at.page);

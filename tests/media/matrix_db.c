@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/layout.h"
+#include "engine/limits.h"
 #include "tests/media/matrix.h"
 
 /* Keys in another order than the rows; 246 characters, so that the trees are three levels high. */
@@ -162,6 +163,19 @@ static int kill_with_log(void *arg)
     _exit(0);
 }
 
+/* As after a crash that has lost every line which was stored to base since: recovery has to bring them all. (The
+ * first page has the mark.) */
+static void undo_base(const char *before, const char *killed)
+{
+    static uint8_t bytes[POISON_PAGE_BYTES];
+    int64_t end = file_bytes(before);
+    for (int64_t at = sizeof bytes; at < end; at += (int64_t)sizeof bytes) {
+        size_t n = end - at < (int64_t)sizeof bytes ? (size_t)(end - at) : sizeof bytes;
+        file_peek(before, at, bytes, n);
+        file_poke(killed, at, bytes, n);
+    }
+}
+
 void matrix_make(unsigned page_size)
 {
     char *before = test_path("before-%u.db", page_size),
@@ -186,6 +200,7 @@ void matrix_make(unsigned page_size)
             .page_size = at[i].object >= OBJECT_T && at[i].object <= OBJECT_O ? page_size : 0};
     changes[0].page_size = page_size;
     CHECK(child_wait(child_start(kill_with_log, changes)) == 0, "the template cannot be made");
+    undo_base(before, killed);
 }
 
 /* --- positions ------------------------------------------------------------------------------------------ */
@@ -279,6 +294,30 @@ static void add_free(struct finder *f)
     add(f, "free leaf", OBJECT_NONE, leaf, "", "", "free");
 }
 
+/* Pages that are not there yet when the database is opened. */
+static void add_beyond(struct finder *f)
+{
+    static const struct {
+        const char *name;
+        enum matrix_object object;
+        uint64_t from, distance;
+    } beyond[] = {
+        {"past the end", OBJECT_END, 1, 3},
+        {"scratch", OBJECT_SCRATCH, DAX_GROW_BYTES_MIN,
+         DAX_SCRATCH_GAP_BYTES / POISON_PAGE_BYTES + 5},
+    };
+    uint64_t bytes = (uint64_t)file_bytes(test_path("before-%u.db", f->page_size));
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(f->count < MATRIX_POSITIONS, "too many positions");
+        struct matrix_position *p = &f->out[f->count++];
+        uint64_t end = (bytes + beyond[i].from - 1) / beyond[i].from * beyond[i].from;
+        memset(p, 0, sizeof *p);
+        snprintf(p->name, sizeof p->name, "%s", beyond[i].name);
+        p->object = beyond[i].object;
+        p->page = end / POISON_PAGE_BYTES + beyond[i].distance;
+    }
+}
+
 static void add_sidecar_page(struct finder *f, const char *name, uint64_t offset)
 {
     struct matrix_position *p = &f->out[f->count++];
@@ -330,6 +369,7 @@ unsigned matrix_positions(unsigned page_size, struct matrix_position *out)
     p->target = 1;
     add_free(&f);
     add(&f, "pointer map", OBJECT_NONE, 2, "", "", "pointer map");
+    add_beyond(&f);
     add_sidecar(&f);
     db_close(f.db);
     return f.count;

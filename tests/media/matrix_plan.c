@@ -22,14 +22,14 @@ static const struct {
     const char *name;
     bool row, beyond;
 } named[] = {
-    {"t root", true, false},       {"t interior", true, false},    {"t leaf", true, false},
-    {"t_k root", true, false},     {"t_k interior", true, false},  {"t_k leaf", true, false},
-    {"w root", true, false},       {"w interior", true, false},    {"w leaf", true, false},
-    {"overflow", true, false},     {"schema leaf", true, false},   {"page 1", true, false},
-    {"free trunk", false, false},  {"free leaf", false, false},    {"pointer map", false, false},
-    {"pool header", false, false}, {"sidecar root", false, false}, {"sidecar twin", false, false},
-    {"ring live", false, false},   {"ring next", false, false},    {"ring free", false, false},
-    {"ledger", false, false},
+    {"t root", true, false},        {"t interior", true, false},    {"t leaf", true, false},
+    {"t_k root", true, false},      {"t_k interior", true, false},  {"t_k leaf", true, false},
+    {"w root", true, false},        {"w interior", true, false},    {"w leaf", true, false},
+    {"overflow", true, false},      {"schema leaf", true, false},   {"page 1", true, false},
+    {"free trunk", false, false},   {"free leaf", false, false},    {"pointer map", false, false},
+    {"past the end", false, true},  {"scratch", false, true},       {"pool header", false, false},
+    {"sidecar root", false, false}, {"sidecar twin", false, false}, {"ring live", false, false},
+    {"ring next", false, false},    {"ring free", false, false},    {"ledger", false, false},
 };
 #define NAMED (sizeof named / sizeof *named)
 

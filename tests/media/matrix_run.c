@@ -348,7 +348,9 @@ static void check_closed(bool whole)
 static void repair_all(bool allow_loss)
 {
     for (int i = 0; i < 3 && errors_open(run.w) > 0; i++) {
+        int64_t lost = db_status(run.w, "media.lost");
         int rc = db_try(run.w, "SELECT dax_repair()");
+        CHECK(db_status(run.w, "media.lost") == lost, "a repair that loses rows was not asked for");
         if (rc == SQLITE_OK && allow_loss && errors_open(run.w) > 0)
             rc = db_try(run.w,
                         "SELECT dax_repair(page, 'allow-loss') FROM (SELECT page FROM dax_errors"
@@ -533,7 +535,7 @@ int matrix_run(const struct matrix_run *r)
         crowd_stop();
     } else if (run.opened) {
         /* Without a sidecar, which the first write makes, nobody could leave a note. */
-        check_errors(run.r, run.w, r->next >= NEXT_DEAD_BEFORE && run.had_sidecar);
+        check_errors(run.r, run.w, (r->next >= NEXT_DEAD_BEFORE || r->entered) && run.had_sidecar);
     }
     if (r->way == WAY_CUT) {
         printf("result: cut\n");
@@ -542,6 +544,10 @@ int matrix_run(const struct matrix_run *r)
     }
     if (!bad_page_is(run.bad_path, run.r->at.page))
         printf(MATRIX_HEALED "\n");
+    /* Who has written nothing has no sidecar open to keep it in. */
+    if (run.opened && r->at.file == FILE_DB && db_status(run.w, "active") &&
+        db_status(run.w, "media.errors_total") > 0)
+        printf(MATRIX_ENTERED "\n");
     if (r->end == END_KILL && !r->next)
         exit_as_killed(run.committed ? NEXT_AFTER : NEXT_BEFORE);
     if (r->end == END_HEAL)

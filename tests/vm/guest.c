@@ -14,11 +14,22 @@ static const struct {
     void (*run)(void);
     const char *dir; /* of its own, which stays; NULL: a new one */
 } scenarios[] = {
-    {"mode", scenario_mode, "/mnt/mode"},      {"mode_again", scenario_mode_again, "/mnt/mode"},
-    {"device", scenario_device, NULL},         {"device_stays", scenario_device_stays, NULL},
-    {"media", scenario_media, NULL},           {"media_stays", scenario_media_stays, NULL},
-    {"media_log", scenario_media_log, NULL},   {"hwpoison", scenario_hwpoison, NULL},
-    {"media_ring", scenario_media_ring, NULL}, {"work", scenario_work, "/mnt/stop"},
+    {"mode", scenario_mode, "/mnt/mode"},
+    {"mode_again", scenario_mode_again, "/mnt/mode"},
+    {"device", scenario_device, NULL},
+    {"device_stays", scenario_device_stays, NULL},
+    {"media", scenario_media, NULL},
+    {"media_stays", scenario_media_stays, NULL},
+    {"media_log", scenario_media_log, NULL},
+    {"media_ring", scenario_media_ring, NULL},
+    {"media_ring_open", scenario_media_ring_open, NULL},
+    {"media_twin", scenario_media_twin, NULL},
+    {"media_ledger", scenario_media_ledger, NULL},
+    {"media_frame", scenario_media_frame, NULL},
+    {"media_live", scenario_media_live, "/mnt/stop"},
+    {"hwpoison", scenario_hwpoison, NULL},
+    {"early", scenario_early, NULL},
+    {"work", scenario_work, "/mnt/stop"},
     {"check", scenario_check, "/mnt/stop"},
 };
 

@@ -26,7 +26,13 @@ void scenario_media(void);                          /* guest_media.c */
 void scenario_media_stays(void);                    /* guest_media.c */
 void scenario_media_ring(void);                     /* guest_media.c */
 void scenario_media_log(void);                      /* guest_media.c */
+void scenario_media_twin(void);                     /* guest_sidecar.c */
+void scenario_media_ledger(void);                   /* guest_sidecar.c */
+void scenario_media_ring_open(void);                /* guest_sidecar.c */
+void scenario_media_live(void);                     /* guest_sidecar.c */
+void scenario_media_frame(void);                    /* guest_sidecar.c */
 __attribute__((weak)) void scenario_hwpoison(void); /* guest_hwpoison.c, vm_guest_linked only */
+__attribute__((weak)) void scenario_early(void);    /* guest_hwpoison.c, vm_guest_linked only */
 void scenario_work(void);                           /* guest_stop.c */
 void scenario_check(void);                          /* guest_stop.c */
 
@@ -44,6 +50,9 @@ bool poison_listed(const char *path, uint64_t offset);
 
 /* Ranges on the list, of whatever file. */
 unsigned poison_count(const char *path);
+
+/* The next load from the file, in each mapping of this process, is a new fault. */
+void forget_mappings(const char *path);
 
 /* First byte on the device of `offset` of the file; must be there. */
 uint64_t file_physical(const char *path, uint64_t offset);

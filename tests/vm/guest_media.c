@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define PARAMS "dax_log_size=8388608"
@@ -94,23 +93,6 @@ static uint64_t page_of(const char *template, const char *sql)
 static int media_code(void)
 {
     return sqlite3_libversion_number() >= 3043000 ? SQLITE_IOERR | 34 << 8 : SQLITE_IOERR_DATA;
-}
-
-/* The next load from the file is a new fault: blocks of pages that are mapped already stay readable,
- * whatever the list says. */
-static void forget_mappings(const char *path)
-{
-    char line[4400];
-    FILE *f = fopen("/proc/self/maps", "r");
-    CHECK(f, "maps");
-    while (fgets(line, sizeof line, f)) {
-        unsigned long from, to;
-        line[strcspn(line, "\n")] = 0;
-        if (strlen(line) > strlen(path) && !strcmp(line + strlen(line) - strlen(path), path) &&
-            sscanf(line, "%lx-%lx", &from, &to) == 2)
-            CHECK(madvise((void *)from, to - from, MADV_DONTNEED) == 0, "madvise");
-    }
-    fclose(f);
 }
 
 /* --- what must hold ---------------------------------------------------------------------------- */

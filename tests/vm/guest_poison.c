@@ -86,6 +86,22 @@ unsigned poison_count(const char *path)
     return n;
 }
 
+/* Blocks of pages that are mapped already stay readable, whatever the list says. */
+void forget_mappings(const char *path)
+{
+    char line[4400];
+    FILE *f = fopen("/proc/self/maps", "r");
+    CHECK(f, "maps");
+    while (fgets(line, sizeof line, f)) {
+        unsigned long from, to;
+        line[strcspn(line, "\n")] = 0;
+        if (strlen(line) > strlen(path) && !strcmp(line + strlen(line) - strlen(path), path) &&
+            sscanf(line, "%lx-%lx", &from, &to) == 2)
+            CHECK(madvise((void *)from, to - from, MADV_DONTNEED) == 0, "madvise");
+    }
+    fclose(f);
+}
+
 /* --- touching --------------------------------------------------------------------------------- */
 
 static sigjmp_buf touch_env;
