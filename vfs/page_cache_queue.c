@@ -129,13 +129,25 @@ void queue_return(struct sqlite3_pcache *c, struct entry *e)
         queue_push(c, e);
 }
 
+static inline struct entry *queue_pop(struct queue *q)
+{
+    struct entry *e = q->tail;
+    q->tail = e->prev;
+    if (e->prev)
+        e->prev->next = NULL;
+    else
+        q->head = NULL;
+    q->count--;
+    e->bits &= ~ENTRY_LINKED;
+    return e;
+}
+
 struct entry *queue_evict(struct sqlite3_pcache *c, bool remember)
 {
     struct queue *small = &c->queues[QUEUE_SMALL], *main = &c->queues[QUEUE_MAIN];
     while (c->unpinned) {
         bool from_small = small->count > c->pages / 10 || !main->count;
-        struct entry *e = from_small ? small->tail : main->tail;
-        queue_remove(c, e);
+        struct entry *e = queue_pop(from_small ? small : main);
         if (entry_is(e, ENTRY_PINNED))
             continue;
         if (entry_is(e, ENTRY_USES)) {
