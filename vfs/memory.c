@@ -18,7 +18,6 @@ MEMORY_WEAK void *rallocx(void *block, size_t size, int flags);
 MEMORY_WEAK size_t sallocx(const void *block, int flags);
 MEMORY_WEAK void dallocx(void *block, int flags);
 MEMORY_WEAK void sdallocx(void *block, size_t size, int flags);
-MEMORY_WEAK size_t nallocx(size_t size, int flags);
 MEMORY_WEAK int mallctl(const char *name, void *old, size_t *old_bytes, void *new_value,
                         size_t new_bytes);
 
@@ -31,7 +30,7 @@ static int memory_arena_flags(unsigned arena, size_t align)
 
 bool memory_is_jemalloc(void)
 {
-    return mallocx && rallocx && sallocx && dallocx && sdallocx && nallocx && mallctl;
+    return mallocx && rallocx && sallocx && dallocx && sdallocx && mallctl;
 }
 
 static char name[80];
@@ -103,9 +102,17 @@ void *memory_resize(void *block, size_t bytes)
     return memory_is_jemalloc() ? rallocx(block, bytes, 0) : realloc(block, bytes);
 }
 
-size_t memory_round(size_t bytes)
+void memory_free_sized(void *block, size_t bytes)
 {
-    return memory_is_jemalloc() ? nallocx(bytes, 0) : (bytes + 7) & ~(size_t)7;
+    if (memory_is_jemalloc())
+        sdallocx(block, bytes, 0);
+    else
+        free(block);
+}
+
+void *memory_jemalloc_address(void)
+{
+    return (void *)(uintptr_t)mallocx;
 }
 
 unsigned memory_arena_create(void)

@@ -31,8 +31,11 @@ void memory_free(void *block);
 size_t memory_bytes(void *block);
 /* NULL: the block is as it was. */
 void *memory_resize(void *block, size_t bytes);
-/* What a block of `bytes` would really take; 0: too large. */
-size_t memory_round(size_t bytes);
+/* bytes: as it was allocated or resized. */
+void memory_free_sized(void *block, size_t bytes);
+
+/* Of mallocx(), which shows which library it is in. Only if memory_is_jemalloc(). */
+void *memory_jemalloc_address(void);
 
 /* An arena of its own: blocks of it share no page with anybody else's. 0: not jemalloc, or out of
  * memory; blocks of arena 0 are the C library's. There is no way back, so make one per process. */

@@ -18,7 +18,7 @@
  * has none, the owner's store is an exchange.
  *
  * Invariants: C1 pages and unpinned count the entries of the table. C2 an entry is in the table, in
- * `spare`, or the pool's. Q1, Q2: page_cache_queue.c. T1, T2: page_cache_table.c.
+ * `spare`, or the pool's. Q1, Q2: page_cache_queue.c. T1, T2: page_cache_table.h.
  */
 #include "vfs/page_cache.h"
 
@@ -36,7 +36,8 @@ static void cache_shrink(struct sqlite3_pcache *c);
 
 /* --- entry and exit -------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) void cache_attend(struct sqlite3_pcache *c)
+/* Somebody wants something of us, or not. */
+static void cache_attend(struct sqlite3_pcache *c)
 {
     /* Pairs with pool_owner_is_outside: the claimer may have it. */
     if (atomic_load_explicit(&c->attention, memory_order_relaxed) & CACHE_CLAIMED) {
@@ -49,17 +50,23 @@ static __attribute__((noinline)) void cache_attend(struct sqlite3_pcache *c)
     }
 }
 
-static inline void cache_enter(struct sqlite3_pcache *c)
+/* False: somebody wants something of us; busy is set all the same. */
+static inline bool cache_try_enter(struct sqlite3_pcache *c)
 {
-    if (pool_asymmetric) {
+    if (unlikely(c->fenced)) {
+        atomic_exchange_explicit(&c->busy, 1, memory_order_seq_cst);
+    } else {
         /* Pairs with membarrier() in pool_claim_all. */
         atomic_store_explicit(&c->busy, 1, memory_order_relaxed);
         atomic_signal_fence(memory_order_seq_cst);
-    } else {
-        atomic_exchange_explicit(&c->busy, 1, memory_order_seq_cst);
     }
     /* Acquire: pairs with pool_unclaim_all. */
-    if (unlikely(atomic_load_explicit(&c->attention, memory_order_acquire)))
+    return !atomic_load_explicit(&c->attention, memory_order_acquire);
+}
+
+static inline void cache_enter(struct sqlite3_pcache *c)
+{
+    if (unlikely(!cache_try_enter(c)))
         cache_attend(c);
 }
 
@@ -75,7 +82,7 @@ static inline void cache_leave(struct sqlite3_pcache *c)
 static void cache_forget(struct sqlite3_pcache *c, struct entry *e)
 {
     table_remove(c, e);
-    if (!e->pinned)
+    if (!entry_is(e, ENTRY_PINNED))
         count_set(&c->unpinned, c->unpinned - 1);
 }
 
@@ -136,14 +143,14 @@ static void cache_trim(struct sqlite3_pcache *c)
     struct entry *e;
     while (c->pages > c->max && (e = cache_evict(c)))
         cache_keep_spare(c, e);
-    while (c->over && pool_above_limit()) {
+    while (pool_above_limit()) {
         uint32_t count;
         struct entry *list = cache_give_up(c, 1, &count);
         if (!list)
             return; /* all that is left is in use */
         pool_give(c->pool, list);
     }
-    c->over = false;
+    c->over = c->pages > c->max && c->purgeable;
 }
 
 /* An entry for a new page, where the limit does not allow one more. */
@@ -158,9 +165,8 @@ static struct entry *cache_take_above_limit(struct sqlite3_pcache *c, int create
         return e;
     if (create == 1 && c->purgeable)
         return NULL; /* SQLite has changed pages to spill, perhaps */
-    e = pool_take(c->pool, true);
-    c->over = e != NULL;
-    return e;
+    c->over = true;
+    return pool_take(c->pool, true);
 }
 
 static struct entry *cache_take(struct sqlite3_pcache *c, int create)
@@ -178,12 +184,9 @@ static struct entry *cache_take(struct sqlite3_pcache *c, int create)
     return e ? e : cache_take_above_limit(c, create);
 }
 
-/* A page that is not here. */
-static __attribute__((noinline)) struct entry *cache_create_page(struct sqlite3_pcache *c,
-                                                                 uint32_t key, int create)
+static struct entry *cache_make_page(struct sqlite3_pcache *c, uint32_t key, int create)
 {
-    uint32_t pinned = c->pages - c->unpinned;
-    if (create == 1 && c->purgeable && pinned >= c->max - c->max / 10)
+    if (create == 1 && c->purgeable && c->pages - c->unpinned >= c->max_pinned)
         return NULL;
     count_one(&c->misses);
     if (!table_reserve(c))
@@ -192,26 +195,35 @@ static __attribute__((noinline)) struct entry *cache_create_page(struct sqlite3_
     if (!e)
         return NULL;
     e->key = key;
-    e->pinned = 1;
-    e->linked = 0;
     memset(e->page.pExtra, 0, sizeof(void *));
     table_insert(c, e);
     queue_add(c, e);
     c->window = c->pages / 20;
+    if (unlikely(c->pages > c->max))
+        c->over = c->purgeable;
     return e;
+}
+
+/* A page that is not here; leaves the cache. */
+static __attribute__((noinline)) sqlite3_pcache_page *cache_create_page(struct sqlite3_pcache *c,
+                                                                        uint32_t key, int create)
+{
+    struct entry *e = cache_make_page(c, key, create);
+    cache_leave(c);
+    return (sqlite3_pcache_page *)e; /* its first member */
 }
 
 static inline void cache_use(struct sqlite3_pcache *c, struct entry *e)
 {
+    uint32_t bits = e->bits;
     count_one(&c->hits);
-    if (!e->pinned) {
-        e->pinned = 1;
+    if (!(bits & ENTRY_PINNED)) {
+        bits |= ENTRY_PINNED;
+        e->bits = bits;
         count_set(&c->unpinned, c->unpinned - 1);
     }
-    if (e->uses < 3 && ((c->clock - e->clock) & ENTRY_CLOCK_MASK) > c->window) {
-        e->uses++;
-        e->clock = c->clock & ENTRY_CLOCK_MASK;
-    }
+    if ((bits & ENTRY_USES) != ENTRY_USES && ((c->clock - bits) & ENTRY_CLOCK) > c->window)
+        e->bits = ((bits & ~ENTRY_CLOCK) + ENTRY_USE) | (c->clock & ENTRY_CLOCK);
 }
 
 /* --- SQLite's methods ---------------------------------------------------------------------------------- */
@@ -238,8 +250,9 @@ static sqlite3_pcache *cache_new(int page_bytes, int extra_bytes, int purgeable)
     c->pool = pool;
     c->purgeable = purgeable != 0;
     c->max = CACHE_PAGES_DEFAULT;
-    c->table = c->small_table;
-    c->table_bits = __builtin_ctz(CACHE_TABLE_MIN);
+    c->max_pinned = CACHE_PAGES_DEFAULT * 9 / 10;
+    c->fenced = !pool_asymmetric;
+    table_begin(c);
     pool_join(c);
     return c;
 }
@@ -248,6 +261,7 @@ static void cache_set_size(sqlite3_pcache *c, int pages)
 {
     cache_enter(c);
     c->max = pages > 0 ? (uint32_t)pages : 0;
+    c->max_pinned = c->max - c->max / 10;
     if (c->purgeable)
         cache_trim(c);
     cache_leave(c);
@@ -261,32 +275,57 @@ static int cache_page_count(sqlite3_pcache *c)
     return pages;
 }
 
-static sqlite3_pcache_page *cache_fetch(sqlite3_pcache *c, unsigned key, int create)
+static sqlite3_pcache_page *cache_fetch_after_attending(sqlite3_pcache *c, unsigned key, int create)
 {
-    cache_enter(c);
+    cache_attend(c);
     struct entry *e = table_find(c, key);
+    if (!e && create)
+        return cache_create_page(c, key, create);
     if (e)
         cache_use(c, e);
-    else if (create)
-        e = cache_create_page(c, key, create);
+    cache_leave(c);
+    return (sqlite3_pcache_page *)e;
+}
+
+static sqlite3_pcache_page *cache_fetch(sqlite3_pcache *c, unsigned key, int create)
+{
+    if (unlikely(!cache_try_enter(c)))
+        return cache_fetch_after_attending(c, key, create);
+    struct entry *e = table_find(c, key);
+    if (!e && create)
+        return cache_create_page(c, key, create);
+    if (e)
+        cache_use(c, e);
     cache_leave(c);
     return (sqlite3_pcache_page *)e; /* its first member */
+}
+
+static __attribute__((noinline)) void cache_unpin_slowly(sqlite3_pcache *c, struct entry *e,
+                                                         int discard)
+{
+    cache_attend(c);
+    if (discard) {
+        cache_discard(c, e);
+    } else {
+        e->bits &= ~ENTRY_PINNED;
+        count_set(&c->unpinned, c->unpinned + 1);
+        if (!entry_is(e, ENTRY_LINKED))
+            queue_return(c, e);
+        if (c->over && c->purgeable)
+            cache_trim(c);
+    }
+    cache_leave(c);
 }
 
 static void cache_unpin(sqlite3_pcache *c, sqlite3_pcache_page *page, int discard)
 {
     struct entry *e = (struct entry *)page;
-    cache_enter(c);
-    if (discard) {
-        cache_discard(c, e);
-    } else {
-        e->pinned = 0;
-        count_set(&c->unpinned, c->unpinned + 1);
-        if (unlikely(!e->linked))
-            queue_return(c, e);
-        if (unlikely(c->pages > c->max || c->over) && c->purgeable)
-            cache_trim(c);
+    if (unlikely(!cache_try_enter(c)) || discard || !entry_is(e, ENTRY_LINKED) || c->over) {
+        cache_unpin_slowly(c, e, discard);
+        return;
     }
+    e->bits &= ~ENTRY_PINNED;
+    count_set(&c->unpinned, c->unpinned + 1);
     cache_leave(c);
 }
 
@@ -303,46 +342,66 @@ static void cache_rekey(sqlite3_pcache *c, sqlite3_pcache_page *page, unsigned o
     cache_leave(c);
 }
 
-/* Every page from `from` on, from its slot in the table to the pool. */
+/* To the spare entries while there is room, else to the list. */
+static struct entry *cache_put_away(struct sqlite3_pcache *c, struct entry *e, struct entry *list)
+{
+    if (c->spares < CACHE_SPARE_MAX) {
+        cache_keep_spare(c, e);
+        return list;
+    }
+    e->next = list;
+    return e;
+}
+
+/* Every page. It happens whenever another connection has committed, if there are pages. */
+static void cache_clear(struct sqlite3_pcache *c)
+{
+    struct entry *list = NULL;
+    size_t slots = (size_t)c->table_mask + 1;
+    for (size_t i = 0; i < slots; i++) {
+        if (c->table[i])
+            list = cache_put_away(c, table_entry(c->table[i]), list);
+    }
+    memset(c->queues, 0, sizeof c->queues);
+    count_set(&c->unpinned, 0);
+    table_clear(c);
+    pool_give(c->pool, list);
+}
+
+/* Every page from `from` on. A slot that is emptied is filled from behind: it is looked at again. */
 static void cache_cut(struct sqlite3_pcache *c, uint32_t from)
 {
     struct entry *list = NULL;
-    size_t slots = (size_t)1 << c->table_bits;
-    uint32_t pages_before = c->pages;
-    for (size_t i = 0; i < slots; i++) {
-        struct entry *e = c->table[i] > TABLE_GONE ? table_entry(c->table[i]) : NULL;
-        if (!e || e->key < from)
+    size_t slots = (size_t)c->table_mask + 1;
+    for (size_t i = 0; i < slots;) {
+        struct entry *e = table_entry(c->table[i]);
+        if (!e || e->key < from) {
+            i++;
             continue;
+        }
         queue_remove(c, e);
         cache_forget(c, e);
-        if (c->spares < CACHE_SPARE_MAX) {
-            cache_keep_spare(c, e);
-        } else {
-            e->next = list;
-            list = e;
-        }
+        list = cache_put_away(c, e, list);
     }
     pool_give(c->pool, list);
-    if (c->pages == 0)
-        table_clear(c, pages_before);
-    else
-        c->max_key = from - 1;
+    c->max_key = from - 1;
 }
 
 static void cache_truncate(sqlite3_pcache *c, unsigned limit)
 {
     cache_enter(c);
-    if (limit <= c->max_key)
-        cache_cut(c, limit ? limit : 1);
+    if (limit <= 1 && c->pages)
+        cache_clear(c);
+    else if (limit <= c->max_key)
+        cache_cut(c, limit);
     cache_leave(c);
 }
 
 static void cache_destroy(sqlite3_pcache *c)
 {
     cache_enter(c);
-    c->spares = CACHE_SPARE_MAX; /* none is kept */
-    if (c->max_key)
-        cache_cut(c, 1);
+    c->spares = CACHE_SPARE_MAX; /* no more are kept */
+    cache_clear(c);
     pool_give(c->pool, c->spare);
     queue_forget(c);
     if (c->table != c->small_table)
@@ -382,7 +441,8 @@ static const char *cache_validate_queue(const struct sqlite3_pcache *c, enum que
     const struct entry *before = NULL;
     for (const struct entry *e = c->queues[name].head; e; before = e, e = e->next) {
         count++;
-        if (e->prev != before || e->queue != name || !e->linked || table_find(c, e->key) != e)
+        if (e->prev != before || entry_is(e, ENTRY_MAIN) != (name == QUEUE_MAIN) ||
+            !entry_is(e, ENTRY_LINKED) || table_find(c, e->key) != e)
             return "a queue holds what does not belong there";
     }
     if (before != c->queues[name].tail || count != c->queues[name].count)
@@ -392,26 +452,25 @@ static const char *cache_validate_queue(const struct sqlite3_pcache *c, enum que
 
 const char *page_cache_validate(const sqlite3_pcache *c)
 {
-    uint32_t pages = 0, unpinned = 0, linked = 0, fill = 0;
-    for (size_t i = 0; i < (size_t)1 << c->table_bits; i++) {
-        fill += c->table[i] != 0;
-        if (c->table[i] <= TABLE_GONE)
+    uint32_t pages = 0, unpinned = 0, linked = 0;
+    for (size_t i = 0; i <= c->table_mask; i++) {
+        if (c->table[i] == 0)
             continue;
         const struct entry *e = table_entry(c->table[i]);
         pages++;
-        unpinned += !e->pinned;
-        linked += e->linked;
+        unpinned += !entry_is(e, ENTRY_PINNED);
+        linked += entry_is(e, ENTRY_LINKED);
         if (table_find(c, e->key) != e)
-            return "T2: an entry is not found where it is";
-        if (c->purgeable ? !e->pinned && !e->linked : e->linked)
+            return "T1: an entry is not found where it is";
+        if (c->purgeable ? !entry_is(e, ENTRY_PINNED | ENTRY_LINKED) : entry_is(e, ENTRY_LINKED))
             return "Q1: an unpinned page is in no queue, or one that must stay is in one";
         if (e->key > c->max_key)
             return "a key is above max_key";
     }
     if (pages != c->pages || unpinned != c->unpinned)
         return "C1: pages are not those that are counted";
-    if (fill != c->table_fill || (size_t)fill * 4 > ((size_t)3 << c->table_bits))
-        return "T1: the table's fill is not what is counted, or too much";
+    if ((size_t)pages * 4 > ((size_t)c->table_mask + 1) * 3)
+        return "T2: the table is too full";
     if (linked != c->queues[QUEUE_SMALL].count + c->queues[QUEUE_MAIN].count)
         return "Q2: what is linked is not in the queues";
     for (int name = 0; name < QUEUES; name++) {

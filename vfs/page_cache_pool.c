@@ -30,7 +30,6 @@
 #include "vfs/memory.h"
 #include "vfs/page_cache.h"
 #include "vfs/page_cache_state.h"
-#include "vfs/page_cache_table.h"
 
 #define SLAB_BYTES_MIN ((size_t)256 << 10)
 #define SLAB_PAGES_MIN                                                                             \
@@ -145,7 +144,8 @@ static struct slab *slab_create(struct pool *p)
     struct slab *s = memory_arena_allocate(arena, p->slab_bytes, p->slab_bytes);
     if (!s)
         return NULL;
-    if ((uintptr_t)s + p->slab_bytes > TABLE_ADDRESS) { /* slots of tables have no room for it */
+    if ((uintptr_t)s + p->slab_bytes > (uintptr_t)1
+                                           << 48) { /* slots of tables have no room for it */
         memory_arena_free(arena, s, p->slab_bytes, p->slab_bytes);
         return NULL;
     }

@@ -13,7 +13,7 @@
  * Two things differ from the paper:
  *   - SQLite comes to a page many times in a row (once for each row that a join finds there). Uses
  *     count only when `window` other pages have come in between, and one such use is enough to stay.
- *   - A pinned page at the tail is taken out of its queue (`linked` 0), and comes back at the head of it when
+ *   - A pinned page at the tail is taken out of its queue (ENTRY_LINKED), and comes back at the head of it when
  *     SQLite lets go of it. So a long transaction's pages are passed over once, not at each eviction.
  *
  * Invariants: Q1 an unpinned page of a purgeable cache is linked; a page of another cache never is.
@@ -26,39 +26,38 @@
 /* --- numbers of pages that were evicted ---------------------------------------------------------- */
 
 /* One page in each bucket, the last one: a collision forgets a page too early. */
-static struct ghost *ghost_bucket(const struct sqlite3_pcache *c, uint32_t key)
+static inline struct ghost *ghost_bucket(const struct sqlite3_pcache *c, uint32_t key)
 {
     return &c->ghosts[key * 0x9E3779B1u >> (32 - c->ghost_bits)];
 }
 
-/* As many as there are pages; without memory, none. */
-static bool ghost_room(struct sqlite3_pcache *c)
+/* As many as there are pages, at least; without memory, as many as there were. */
+static __attribute__((noinline)) void ghost_grow(struct sqlite3_pcache *c)
 {
     uint32_t bits = 4;
     while (bits < 28 && (1u << bits) < c->pages)
         bits++;
-    if (c->ghosts && c->ghost_bits >= bits)
-        return true;
     size_t bytes = ((size_t)1 << bits) * sizeof(struct ghost);
     struct ghost *ghosts = pool_allocate(c, bytes);
     if (!ghosts)
-        return c->ghosts != NULL;
+        return;
     memset(ghosts, 0, bytes);
     if (c->ghosts)
         pool_free(c, c->ghosts);
     c->ghosts = ghosts;
     c->ghost_bits = bits;
-    return true;
 }
 
-static void ghost_add(struct sqlite3_pcache *c, uint32_t key)
+static inline void ghost_add(struct sqlite3_pcache *c, uint32_t key)
 {
-    if (ghost_room(c))
+    if (!c->ghosts || (c->pages > 1u << c->ghost_bits && c->ghost_bits < 28))
+        ghost_grow(c);
+    if (c->ghosts)
         *ghost_bucket(c, key) = (struct ghost){key, c->ghost_time++};
 }
 
 /* Was the page evicted a short time ago? It is forgotten with that. */
-static bool ghost_take(struct sqlite3_pcache *c, uint32_t key)
+static inline bool ghost_take(struct sqlite3_pcache *c, uint32_t key)
 {
     if (!c->ghosts)
         return false;
@@ -78,11 +77,15 @@ void queue_forget(struct sqlite3_pcache *c)
 
 /* --- queues ------------------------------------------------------------------------------------------ */
 
-static void queue_push(struct sqlite3_pcache *c, struct entry *e, enum queue_name name)
+static inline struct queue *queue_of(struct sqlite3_pcache *c, const struct entry *e)
 {
-    struct queue *q = &c->queues[name];
-    e->queue = name;
-    e->linked = 1;
+    return &c->queues[entry_is(e, ENTRY_MAIN) ? QUEUE_MAIN : QUEUE_SMALL];
+}
+
+static inline void queue_push(struct sqlite3_pcache *c, struct entry *e)
+{
+    struct queue *q = queue_of(c, e);
+    e->bits |= ENTRY_LINKED;
     e->prev = NULL;
     e->next = q->head;
     if (q->head)
@@ -95,9 +98,9 @@ static void queue_push(struct sqlite3_pcache *c, struct entry *e, enum queue_nam
 
 void queue_remove(struct sqlite3_pcache *c, struct entry *e)
 {
-    if (!e->linked)
+    if (!entry_is(e, ENTRY_LINKED))
         return;
-    struct queue *q = &c->queues[e->queue];
+    struct queue *q = queue_of(c, e);
     if (e->prev)
         e->prev->next = e->next;
     else
@@ -107,21 +110,36 @@ void queue_remove(struct sqlite3_pcache *c, struct entry *e)
     else
         q->tail = e->prev;
     q->count--;
-    e->linked = 0;
+    e->bits &= ~ENTRY_LINKED;
 }
 
 void queue_add(struct sqlite3_pcache *c, struct entry *e)
 {
-    e->uses = 0;
-    e->clock = c->clock++ & ENTRY_CLOCK_MASK;
-    if (c->purgeable)
-        queue_push(c, e, ghost_take(c, e->key) ? QUEUE_MAIN : QUEUE_SMALL);
+    e->bits = ENTRY_PINNED | (c->clock++ & ENTRY_CLOCK);
+    if (!c->purgeable)
+        return;
+    if (ghost_take(c, e->key))
+        e->bits |= ENTRY_MAIN;
+    queue_push(c, e);
 }
 
 void queue_return(struct sqlite3_pcache *c, struct entry *e)
 {
     if (c->purgeable)
-        queue_push(c, e, e->queue);
+        queue_push(c, e);
+}
+
+static inline struct entry *queue_pop(struct queue *q)
+{
+    struct entry *e = q->tail;
+    q->tail = e->prev;
+    if (e->prev)
+        e->prev->next = NULL;
+    else
+        q->head = NULL;
+    q->count--;
+    e->bits &= ~ENTRY_LINKED;
+    return e;
 }
 
 struct entry *queue_evict(struct sqlite3_pcache *c, bool remember)
@@ -129,13 +147,13 @@ struct entry *queue_evict(struct sqlite3_pcache *c, bool remember)
     struct queue *small = &c->queues[QUEUE_SMALL], *main = &c->queues[QUEUE_MAIN];
     while (c->unpinned) {
         bool from_small = small->count > c->pages / 10 || !main->count;
-        struct entry *e = from_small ? small->tail : main->tail;
-        queue_remove(c, e);
-        if (e->pinned)
+        struct entry *e = queue_pop(from_small ? small : main);
+        if (entry_is(e, ENTRY_PINNED))
             continue;
-        if (e->uses) {
-            e->uses = from_small ? 0 : e->uses - 1u;
-            queue_push(c, e, QUEUE_MAIN);
+        if (entry_is(e, ENTRY_USES)) {
+            e->bits = from_small ? e->bits & ~ENTRY_USES : e->bits - ENTRY_USE;
+            e->bits |= ENTRY_MAIN;
+            queue_push(c, e);
             continue;
         }
         if (from_small && remember)

@@ -44,14 +44,20 @@ struct entry {
     struct entry *next,
         *prev; /* in a queue, towards its tail and head; `next` alone in free lists */
     uint32_t key;
-    uint32_t clock : 24; /* of the cache, when the page was last counted as used */
-    uint32_t uses : 2;   /* since it came, at most 3 */
-    uint32_t queue : 1;  /* enum queue_name */
-    uint32_t linked : 1; /* in that queue; always if unpinned and purgeable */
-    uint32_t pinned : 1; /* SQLite holds it */
+    uint32_t bits; /* ENTRY_ ... */
 };
 
-#define ENTRY_CLOCK_MASK 0xFFFFFFu
+#define ENTRY_CLOCK 0x00FFFFFFu  /* of the cache, when the page was last counted as used */
+#define ENTRY_USES 0x03000000u   /* since it came, at most 3 */
+#define ENTRY_USE 0x01000000u    /* one of them */
+#define ENTRY_MAIN 0x04000000u   /* in the main queue, or on its return; else the small one */
+#define ENTRY_LINKED 0x08000000u /* in that queue; always if unpinned and purgeable */
+#define ENTRY_PINNED 0x10000000u /* SQLite holds it */
+
+static inline bool entry_is(const struct entry *e, uint32_t bits)
+{
+    return (e->bits & bits) != 0;
+}
 
 struct queue {
     struct entry *head, *tail; /* come in at the head, go at the tail */
@@ -69,18 +75,21 @@ struct sqlite3_pcache {
     _Atomic uint32_t busy;      /* 1: the owner is inside. Written by the owner */
     _Atomic uint32_t attention; /* CACHE_CLAIMED, CACHE_SHRINK. Written under L */
     uint64_t *table;            /* slots: see page_cache_table.h */
-    uint32_t table_bits;        /* 2^this slots */
-    uint32_t table_fill;        /* slots that are not empty */
+    uint32_t table_mask;        /* slots - 1 */
+    uint32_t table_shift;       /* 32 - log2 (slots) */
     uint32_t pages;             /* entries in the table (count_set) */
     uint32_t unpinned;          /* of these (count_set) */
     uint32_t clock;             /* counts pages that came */
     uint32_t window;            /* uses within so many others count once */
     _Atomic uint64_t hits;      /* written by the owner, read by anybody */
-
-    uint32_t max;     /* pages, as SQLite suggests */
-    uint32_t max_key; /* no key above it is in the table */
+    bool
+        over; /* has more pages than `max`, or has made `used` exceed the limit: give up what is unpinned */
+    bool fenced; /* the owner has to fence by itself: there is no membarrier() */
     bool purgeable;
-    bool over; /* has made `used` exceed the limit: give pages up when some are unpinned */
+
+    uint32_t max;        /* pages, as SQLite suggests */
+    uint32_t max_pinned; /* with so many in use, SQLite is to spill */
+    uint32_t max_key;    /* no key above it is in the table */
     struct pool *pool;
     struct entry *spare; /* free entries, linked by next */
     uint32_t spares;
@@ -111,7 +120,7 @@ static inline void count_set(uint32_t *counter, uint32_t value)
 
 /* --- page_cache_queue.c: which page goes --------------------------------------------------------- */
 
-/* A page has come: unpinned or pinned, in the table, not linked. */
+/* A page has come; it is pinned. Sets its bits. */
 void queue_add(struct sqlite3_pcache *c, struct entry *e);
 
 /* It goes, or is to go elsewhere. */

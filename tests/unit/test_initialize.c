@@ -2,7 +2,7 @@
  * the example of daxlite.h and docs/memory.md.
  *
  * Would catch: a call that comes too late and is accepted, or refused without saying what to do; a refused
- * call that leaves something behind; settings of the program that are not put back; memory or pages that a
+ * call that leaves something behind; settings of the program that are not put back; sizes of blocks that are not the allocator's; memory or pages that a
  * shutdown leaves; a switch that does nothing; figures of dax_status() and of the C call that differ.
  */
 #include <malloc.h>
@@ -10,6 +10,7 @@
 
 #include "include/daxlite.h"
 #include "tests/unit/unit.h"
+#include "vfs/heap.h"
 #include "vfs/memory.h"
 #include "vfs/page_cache.h"
 
@@ -297,6 +298,30 @@ START_TEST(test_switches)
 }
 END_TEST
 
+/* What SQLite is told of blocks is what jemalloc gives. */
+START_TEST(test_sizes_of_blocks_are_those_of_jemalloc)
+{
+    if (!memory_is_jemalloc())
+        return;
+    const sqlite3_mem_methods *heap = &heap_methods;
+    ck_assert_int_eq(heap->xInit(NULL), SQLITE_OK);
+    for (int bytes = 1; bytes < 3000000; bytes += bytes < 5000 ? 1 : bytes / 37) {
+        char *block = heap->xMalloc(bytes);
+        int size = heap->xSize(block);
+        if (!block || (uintptr_t)block % 8 || size < bytes || size != heap->xRoundup(bytes) ||
+            memory_bytes(block - 8) != (size_t)size + 8)
+            ck_abort_msg("a block of %d bytes: size %d, rounded %d", bytes, size,
+                         heap->xRoundup(bytes));
+        memset(block, bytes, (size_t)size);
+        char *larger = heap->xRealloc(block, heap->xRoundup(bytes + bytes / 3 + 1));
+        if (!larger || larger[bytes - 1] != (char)bytes || heap->xSize(larger) <= bytes)
+            ck_abort_msg("a block of %d bytes made larger", bytes);
+        heap->xFree(larger);
+    }
+    heap->xShutdown(NULL);
+}
+END_TEST
+
 START_TEST(test_the_limit_and_shrinking)
 {
     struct daxlite_config config = config_here();
@@ -418,6 +443,7 @@ int main(void)
     tcase_add_test(tc, test_without_jemalloc_its_allocator_is_refused);
     tcase_add_test(tc, test_shutdown_puts_back_what_the_program_had);
     tcase_add_loop_test(tc, test_switches, 0, 8);
+    tcase_add_test(tc, test_sizes_of_blocks_are_those_of_jemalloc);
     tcase_add_test(tc, test_the_limit_and_shrinking);
     tcase_add_test(tc, test_dax_status_shows_the_same);
     tcase_add_test(tc, test_the_example_is_that_of_the_docs);
