@@ -162,7 +162,7 @@ def bars_script(plot, rows, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with boxes linecolor '{COLOURS[subject]}'"
                       f" title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars linecolor '#444444' pointtype 0"
+        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars linecolor '#444444' pointtype -1"
                       " notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
@@ -185,7 +185,7 @@ def lines_script(plot, points, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with linespoints linewidth 2 pointtype {k + 4}"
                       f" linecolor '{COLOURS[subject]}' title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars pointtype 0"
+        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars pointtype -1"
                       f" linecolor '{COLOURS[subject]}' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
