@@ -7,9 +7,9 @@
  * file of the same directory to another, both mapped: less than that no replay can take. Afterwards every
  * update that the child had reported must be there, and the database must pass its check.
  *
- *   recovery, database=MB;log=MB   open s, and cpu s of it; copy s (of log_live bytes); log_live B; commits
- *                                  1 (in the log); clean s: opening again after a clean close; replay
- *                                  ratio: open - clean to copy
+ *   recovery, database=MB;log=MB   open s; of it cpu s, of that kernel s; faults 1 (of pages); copy s (of
+ *                                  log_live bytes); log_live B; commits 1 (in the log); clean s: opening
+ *                                  again after a clean close; replay ratio: open - clean to copy
  *
  * Log sizes are those of the sidecar for dax (dax_log_size), which is a little more than its ring.
  */
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -225,6 +226,11 @@ static void check_pages(sqlite3 *db)
         bench_die("recovery", "the integrity check has something to say");
 }
 
+static double system_seconds(const struct rusage *u)
+{
+    return (double)u->ru_stime.tv_sec + (double)u->ru_stime.tv_usec / 1e6;
+}
+
 /* One crash. The child goes on where the one before was killed, with an empty log. */
 static void measure_once(const struct recovery *r, struct told *told, bool counts)
 {
@@ -232,9 +238,12 @@ static void measure_once(const struct recovery *r, struct told *told, bool count
     sqlite3 *db;
     run_and_kill(r, told);
     double copy = time_copy(r, told->live);
+    struct rusage before, after;
+    getrusage(RUSAGE_THREAD, &before);
     uint64_t cpu = cpu_ns();
     double crashed = time_open(r, &db);
     cpu = cpu_ns() - cpu;
+    getrusage(RUSAGE_THREAD, &after);
     check_newest(db, told);
     sql_close(db);
     double clean = time_open(r, &db);
@@ -245,6 +254,8 @@ static void measure_once(const struct recovery *r, struct told *told, bool count
              (unsigned long long)r->database_mib, (unsigned long long)r->log_mib);
     report("recovery", parameter, "open", crashed, "s");
     report("recovery", parameter, "cpu", (double)cpu / 1e9, "s");
+    report("recovery", parameter, "kernel", system_seconds(&after) - system_seconds(&before), "s");
+    report("recovery", parameter, "faults", (double)(after.ru_minflt - before.ru_minflt), "1");
     report("recovery", parameter, "clean", clean, "s");
     report("recovery", parameter, "copy", copy, "s");
     report("recovery", parameter, "replay", crashed > clean ? (crashed - clean) / copy : 0,
