@@ -35,7 +35,8 @@ STATEMENTS = [("select", "select", "-", "time"), ("scan 10", "scan", "rows=10", 
                   (f"{verb}{', ' + n + ' index' if n != '0' else ''}{'es' if n == '4' else ''}",
                    verb, f"indexes={n}", "time")
                   for verb in ("update", "insert", "delete") for n in ("0", "1", "4")]
-UPDATE_TAIL = [(metric, "update", "indexes=0", metric) for metric in ("p50", "p99", "p99.9")]
+TAIL = [(f"{metric}{', reader' if readers else ''}", "commit_tail", f"readers={readers}", metric)
+        for readers in (0, 1) for metric in ("p50", "p99", "p99.9", "max")]
 STORED = [(f"{verb}, {n} ind.", verb, f"indexes={n}", "stored_bytes")
           for verb in ("update", "insert", "delete") for n in ("0", "1", "4")]
 
@@ -45,7 +46,7 @@ PLOTS = [
          [key for key in STATEMENTS if key[1] != "scan"], medium="disk"),
     lines("transactions", "Updates in one transaction", "rows", "us for a row", "statements",
           "transaction", "time", "rows"),
-    bars("tail", "One-row UPDATE: latency", "us", "statements", UPDATE_TAIL),
+    bars("tail", "One-row UPDATE: latency, checkpoints included", "us", "commit_tail", TAIL),
     bars("stored", "Bytes stored to the medium by one statement", "bytes", "statements", STORED),
     bars("bulk", "Whole operations", "s", "bulk",
          [("load", "load", "-", "time"), ("CREATE INDEX", "create_index", "-", "time"),
@@ -78,6 +79,9 @@ PLOTS = [
           "concurrency", "readers", "rate", "readers", {"writer": "0"}, logs="y"),
     lines("writers", "Rate of all writers together", "writers", "updates/s", "concurrency",
           "writers", "rate", "writers", logs=""),
+    bars("recovery", "From opening after a kill to the first row", "s", "recovery",
+         [(f"{database} MB, log {log} MB", "recovery", f"database={database};log={log}", "open")
+          for database, log in ((10, 8), (100, 8), (1000, 8), (10, 16), (10, 64))], log=False),
     lines("pinned_log", "Behind a pinned reader: the log (or WAL)", "updates", "bytes", "pinned",
           "pinned", "log_live", "updates", logs=""),
     lines("pinned_file", "Behind a pinned reader: the database file", "updates", "bytes", "pinned",
