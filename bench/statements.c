@@ -191,7 +191,7 @@ static void measure_one(struct table *t, const struct measure *m, uint64_t wall_
     if (!t->b->counted)
         measure_time(m, wall_ms);
     else if (count)
-        measure_stores(t->b, m, t->kv ? kv_sqlite(t->kv) : t->db, count);
+        measure_stores(t->b, m, t->kv ? kv_sqlite(t->kv) : t->db, count, wall_ms * 8);
 }
 
 static void measure_plain(const struct bench *b, uint64_t rows, const char *name)

@@ -53,6 +53,12 @@ static uint64_t find_batch(const struct measure *m, uint64_t budget, uint64_t *f
     }
 }
 
+/* Where a slow medium leaves too few operations for an average, up to ten times as long. */
+static bool measure_more(const struct totals *done, uint64_t budget)
+{
+    return done->wall < budget || (done->count < 100 && done->wall < 10 * budget);
+}
+
 static void report_times(const char *workload, const struct measure *m, const struct totals *t,
                          const struct latency *l)
 {
@@ -71,7 +77,7 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
     if (!l)
         bench_die("measure_time", "no memory");
     uint64_t batch = find_batch(m, budget, &first);
-    for (; done.wall < budget; first += batch) {
+    for (; measure_more(&done, budget); first += batch) {
         run_batch(m->op, m->arg, first, batch, &done);
         if (m->undo)
             run_batch(m->undo, m->arg, first, batch, &undone);
@@ -87,22 +93,28 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
     free(l);
 }
 
-static void count_stores(const struct bench *b, const char *workload, const struct measure *m,
-                         measure_fn op, sqlite3 *db, uint64_t count)
+/* On a slow medium fewer: there every operation costs the same, and none waits for a checkpoint. */
+#define STORES_AT_LEAST 20
+
+static uint64_t count_stores(const struct bench *b, const char *workload, const struct measure *m,
+                             measure_fn op, sqlite3 *db, uint64_t count, uint64_t wall_ms)
 {
     struct stores before, after;
+    uint64_t i = 0, end = wall_ns() + wall_ms * 1000000;
     stores_read(b, db, &before);
-    for (uint64_t i = 0; i < count; i++)
+    for (; i < count && (i < STORES_AT_LEAST || wall_ns() < end); i++)
         op(m->arg, i);
     stores_read(b, db, &after);
-    stores_report(workload, m->parameter, &before, &after, count * (m->rows ? m->rows : 1));
+    stores_report(workload, m->parameter, &before, &after, i * (m->rows ? m->rows : 1));
+    return i;
 }
 
-void measure_stores(const struct bench *b, const struct measure *m, sqlite3 *db, uint64_t count)
+void measure_stores(const struct bench *b, const struct measure *m, sqlite3 *db, uint64_t count,
+                    uint64_t wall_ms)
 {
     if (m->batch && count > m->batch)
         count = m->batch;
-    count_stores(b, m->workload, m, m->op, db, count);
+    count = count_stores(b, m->workload, m, m->op, db, count, wall_ms);
     if (m->undo)
-        count_stores(b, m->undo_workload, m, m->undo, db, count);
+        count_stores(b, m->undo_workload, m, m->undo, db, count, UINT64_MAX / 2000000);
 }

@@ -29,7 +29,9 @@ struct measure {
 /* Reports time, cpu, p50, p99, p99.9, max. wall_ms: for each of the two stretches and directions. */
 void measure_time(const struct measure *m, uint64_t wall_ms);
 
-/* Reports what `count` operations store, see stores.h. db: the subject's connection, NULL for lmdb. */
-void measure_stores(const struct bench *b, const struct measure *m, sqlite3 *db, uint64_t count);
+/* Reports what operations store, see stores.h: `count` of them, or as many as wall_ms allows, but a few.
+ * db: the subject's connection, NULL for lmdb. */
+void measure_stores(const struct bench *b, const struct measure *m, sqlite3 *db, uint64_t count,
+                    uint64_t wall_ms);
 
 #endif
