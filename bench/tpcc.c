@@ -145,7 +145,7 @@ int main(int argc, char **argv)
                               .items = (int64_t)bench_scale(&b, 100000, 100000, 1000),
                               .customers = (int64_t)bench_scale(&b, 3000, 3000, 60)},
                     .transactions = bench_scale(&b, 100000, 10000, 200),
-                    .limit_ns = bench_scale(&b, 20, 3, 1) * UINT64_C(1000000000)};
+                    .limit_ns = bench_scale(&b, 8, 2, 1) * UINT64_C(1000000000)};
     sqlite3 *db = subject_open(&b, "tpcc");
     if (tpcc_load(db, &r.scale, b.seed) != SQLITE_OK)
         bench_die("load", sqlite3_errmsg(db));

@@ -34,6 +34,9 @@ static struct {
     char name[64];
 } lmdb = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* The file grows up to it; twice as much is more than valgrind maps. */
+#define LMDB_MAP_BYTES ((size_t)16 << 30)
+
 static void lmdb_check(int rc, const char *what)
 {
     if (rc != 0)
@@ -46,7 +49,7 @@ static void lmdb_open_env(const struct bench *b, const char *name)
     MDB_txn *txn;
     snprintf(path, sizeof path, "%s/%s.db", b->dir, name);
     lmdb_check(mdb_env_create(&lmdb.env), "mdb_env_create");
-    lmdb_check(mdb_env_set_mapsize(lmdb.env, (size_t)64 << 30), "mdb_env_set_mapsize");
+    lmdb_check(mdb_env_set_mapsize(lmdb.env, LMDB_MAP_BYTES), "mdb_env_set_mapsize");
     lmdb_check(mdb_env_open(lmdb.env, path, MDB_NOSUBDIR | MDB_NOTLS, 0666), path);
     lmdb_check(mdb_txn_begin(lmdb.env, NULL, 0, &txn), "mdb_txn_begin");
     lmdb_check(mdb_dbi_open(txn, NULL, MDB_INTEGERKEY | MDB_CREATE, &lmdb.dbi), "mdb_dbi_open");

@@ -29,16 +29,17 @@ def table(head, rows):
 
 def marks_section(verdicts):
     rows = []
-    for mark, summary, met in verdicts:
+    for mark, summary, cpu, met in verdicts:
         bound = f"{'<=' if mark.at_most else '>='} {mark.bound:g}"
         word = "not measured" if met is None else "met" if met else "**not met**"
-        rows.append([mark.what, bound, spread(summary) if summary else "-", word, mark.note])
+        rows.append([mark.what, bound, spread(summary) if summary else "-",
+                     spread(cpu) if cpu else "-", word, mark.note])
     met = sum(1 for v in verdicts if v.met)
     measured = sum(1 for v in verdicts if v.met is not None)
     return (["## Marks", "",
              f"{met} of {measured} that were measured are met. Ratios are medians of the rounds' ratios,"
              " with the least and the greatest.", ""]
-            + table(["what", "mark", "measured", "", "note"], rows))
+            + table(["what", "mark", "measured", "by CPU time", "", "note"], rows))
 
 
 def program_section(samples, medium, program):
@@ -55,7 +56,7 @@ def program_section(samples, medium, program):
             summary = samples.summary(key)
             ratio = samples.ratio(key, key._replace(subject=REFERENCE))
             text = spread(summary) if summary else "-"
-            if ratio and subject != REFERENCE:
+            if ratio and subject != REFERENCE and summary.median:
                 text += f" {number(ratio.median)}x"
             row.append(text)
         rows.append(row)

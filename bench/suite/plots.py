@@ -35,7 +35,8 @@ STATEMENTS = [("select", "select", "-", "time"), ("scan 10", "scan", "rows=10", 
                   (f"{verb}{', ' + n + ' index' if n != '0' else ''}{'es' if n == '4' else ''}",
                    verb, f"indexes={n}", "time")
                   for verb in ("update", "insert", "delete") for n in ("0", "1", "4")]
-UPDATE_TAIL = [(metric, "update", "indexes=0", metric) for metric in ("p50", "p99", "p99.9")]
+TAIL = [(f"{metric}{', reader' if readers else ''}", "commit_tail", f"readers={readers}", metric)
+        for readers in (0, 1) for metric in ("p50", "p99", "p99.9", "max")]
 STORED = [(f"{verb}, {n} ind.", verb, f"indexes={n}", "stored_bytes")
           for verb in ("update", "insert", "delete") for n in ("0", "1", "4")]
 
@@ -45,7 +46,7 @@ PLOTS = [
          [key for key in STATEMENTS if key[1] != "scan"], medium="disk"),
     lines("transactions", "Updates in one transaction", "rows", "us for a row", "statements",
           "transaction", "time", "rows"),
-    bars("tail", "One-row UPDATE: latency", "us", "statements", UPDATE_TAIL),
+    bars("tail", "One-row UPDATE: latency, checkpoints included", "us", "commit_tail", TAIL),
     bars("stored", "Bytes stored to the medium by one statement", "bytes", "statements", STORED),
     bars("bulk", "Whole operations", "s", "bulk",
          [("load", "load", "-", "time"), ("CREATE INDEX", "create_index", "-", "time"),
@@ -59,7 +60,7 @@ PLOTS = [
           "sizes", "select", "time", "size", {"state": "cold"}),
     lines("sizes_update", "One-row UPDATE by size of the database", "bytes", "us", "sizes",
           "update", "time", "size", {"state": "warm"}),
-    bars("system_calls", "System calls of one operation", "calls", "costs",
+    bars("system_calls", "System calls of one operation (no bar: none)", "calls", "costs",
          [("select", "select", "-", "syscalls"), ("update", "update", "-", "syscalls"),
           ("scan 1000", "scan", "rows=1000", "syscalls")], log=False),
     bars("instructions", "Instructions of one operation", "instructions", "costs",
@@ -78,6 +79,9 @@ PLOTS = [
           "concurrency", "readers", "rate", "readers", {"writer": "0"}, logs="y"),
     lines("writers", "Rate of all writers together", "writers", "updates/s", "concurrency",
           "writers", "rate", "writers", logs=""),
+    bars("recovery", "From opening after a kill to the first row", "s", "recovery",
+         [(f"{database} MB, log {log} MB", "recovery", f"database={database};log={log}", "open")
+          for database, log in ((10, 8), (100, 8), (1000, 8), (10, 16), (10, 64))], log=False),
     lines("pinned_log", "Behind a pinned reader: the log (or WAL)", "updates", "bytes", "pinned",
           "pinned", "log_live", "updates", logs=""),
     lines("pinned_file", "Behind a pinned reader: the database file", "updates", "bytes", "pinned",
@@ -125,6 +129,10 @@ def quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+# From the least to the greatest. (Error bars would come with a white spot where a point is not drawn.)
+SPREAD = "using 1:3:(0):($4-$3) with vectors nohead"
+
+
 def head(plot, path, width):
     return [
         f"set terminal pngcairo size {width},600 font 'DejaVu Sans,11' background 'white'",
@@ -162,8 +170,7 @@ def bars_script(plot, rows, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with boxes linecolor '{COLOURS[subject]}'"
                       f" title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars linecolor '#444444' pointtype 0"
-                      " notitle")
+        curves.append(f"$s{k} {SPREAD} linecolor '#444444' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
 
@@ -171,7 +178,7 @@ def lines_script(plot, points, path):
     script = head(plot, path, 1000)
     script.append(f"set xlabel {quoted(plot.x)}")
     script.append("set format x '%.0s%c'")
-    script.append("set format y '%.0s%c'" if plot.logs != "xy" else "set format y '%g'")
+    script.append("set format y '%g'" if plot.y.startswith("us") else "set format y '%.0s%c'")
     if "x" in plot.logs:
         script.append("set logscale x")
     if "y" in plot.logs:
@@ -185,8 +192,7 @@ def lines_script(plot, points, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with linespoints linewidth 2 pointtype {k + 4}"
                       f" linecolor '{COLOURS[subject]}' title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars pointtype 0"
-                      f" linecolor '{COLOURS[subject]}' notitle")
+        curves.append(f"$s{k} {SPREAD} linecolor '{COLOURS[subject]}' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
 

@@ -1,0 +1,294 @@
+/* costs.c: system calls and instructions of one operation; memory of a process by its connections.
+ *
+ *   WORKLOAD, - or rows=1000      syscalls 1/op (strace -c), instructions 1/op (callgrind): both counted
+ *                                 in a child process of this program, of a few thousand operations
+ *                                 after some that are not counted
+ *   memory, connections=N         memory B: what is not backed by a file (so not the mapped database,
+ *                                 and none of a tmpfs), beyond that of the process before it opened any,
+ *                                 after each connection has read, scanned and updated
+ *
+ * System calls: the difference between a run with the operations and one without. Instructions: those
+ * of user mode within costs_measured() and what it calls. Valgrind's processor has no clwb and no
+ * AVX-512, so libpmem flushes with clflush there and copies in smaller steps.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/common/clock.h"
+#include "bench/common/kv.h"
+#include "bench/common/report.h"
+
+#define ROW_BYTES 100
+#define ROWS 10000u
+#define WARM_UP 200
+#define PHASE "DAX_BENCH_PHASE" /* "WORKLOAD COUNT": this is a child that is counted */
+
+static unsigned char row[ROW_BYTES];
+static uint64_t sum;
+
+static void one(struct kv *kv, const char *workload, uint64_t *random)
+{
+    unsigned char got[ROW_BYTES];
+    uint64_t key = random_below(random, ROWS - 1000) + 1;
+    switch (workload[0] == 's' ? workload[1] : workload[0]) {
+    case 'e': /* select */
+        if (kv_get(kv, key, got, sizeof got) != ROW_BYTES)
+            bench_die("select", "a row is missing");
+        sum += got[0];
+        break;
+    case 'c': /* scan */
+        if (kv_scan(kv, key, 1000, &sum) != 1000)
+            bench_die("scan", "rows are missing");
+        break;
+    default: /* update */ random_fill(random, row, 16); kv_update(kv, key, row, ROW_BYTES);
+    }
+}
+
+static void fill(struct kv *kv, uint64_t *random)
+{
+    kv_begin(kv, true);
+    for (uint64_t i = 1; i <= ROWS; i++) {
+        random_fill(random, row, sizeof row);
+        kv_insert(kv, i, row, sizeof row);
+    }
+    kv_commit(kv);
+}
+
+/* --- the child that is counted ------------------------------------------------------------------ */
+
+/* Named for callgrind: not static, so that it keeps its name, and not inlined. */
+__attribute__((noinline)) void costs_measured(struct kv *kv, const char *workload, uint64_t count,
+                                              uint64_t *random);
+
+void costs_measured(struct kv *kv, const char *workload, uint64_t count, uint64_t *random)
+{
+    for (uint64_t i = 0; i < count; i++)
+        one(kv, workload, random);
+}
+
+static void run_phase(const struct bench *b, const char *phase)
+{
+    char workload[16];
+    unsigned long long count;
+    if (sscanf(phase, "%15s %llu", workload, &count) != 2)
+        bench_die(PHASE, phase);
+    uint64_t random = b->seed;
+    struct kv *kv = kv_open(b, "phase");
+    fill(kv, &random);
+    for (int i = 0; i < WARM_UP; i++)
+        one(kv, workload, &random);
+    costs_measured(kv, workload, count, &random);
+    kv_close(kv);
+}
+
+/* --- counting ----------------------------------------------------------------------------------- */
+
+static void remove_phase(const struct bench *b)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-dax", "-journal", "-lock"};
+    char path[4200];
+    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        snprintf(path, sizeof path, "%s/phase.db%s", b->dir, suffixes[i]);
+        unlink(path);
+    }
+}
+
+static _Noreturn void die_with_output(const char *path, const char *tool)
+{
+    char text[4096] = "";
+    FILE *f = fopen(path, "r");
+    if (f) {
+        fseek(f, -(long)sizeof text + 1, SEEK_END);
+        text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    }
+    fputs(text, stderr);
+    bench_die(tool, "failed: see its output");
+}
+
+/* Runs this program once more under `tool` (NULL-terminated), its output in DIR/counted. */
+static bool run_under(const struct bench *b, char *const *tool, char **argv, const char *workload,
+                      uint64_t count)
+{
+    char phase[64], path[4200], self[4096];
+    char *command[64];
+    int n = 0, status;
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length < 0)
+        bench_die("/proc/self/exe", strerror(errno));
+    self[length] = '\0';
+    for (; tool[n]; n++)
+        command[n] = tool[n];
+    command[n++] = self;
+    for (int i = 1; argv[i] && n < 63; i++)
+        command[n++] = argv[i];
+    command[n] = NULL;
+    snprintf(phase, sizeof phase, "%s %llu", workload, (unsigned long long)count);
+    snprintf(path, sizeof path, "%s/counted", b->dir);
+    remove_phase(b);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child < 0)
+        bench_die("fork", strerror(errno));
+    if (child == 0) {
+        int out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        if (out < 0 || dup2(out, 2) < 0 || dup2(out, 1) < 0 || setenv(PHASE, phase, 1) != 0)
+            _exit(126);
+        execvp(command[0], command);
+        _exit(127);
+    }
+    if (waitpid(child, &status, 0) < 0)
+        bench_die("waitpid", strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
+        fprintf(stderr, "costs: %s is not installed: what it counts is left out\n", tool[0]);
+        return false;
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        die_with_output(path, tool[0]);
+    return true;
+}
+
+/* The number in front of, or behind, a word in DIR/counted. */
+static uint64_t counted_number(const struct bench *b, const char *word, bool behind)
+{
+    char path[4200], line[512], *at;
+    unsigned long long value = 0, seconds;
+    double part, time;
+    bool found = false;
+    snprintf(path, sizeof path, "%s/counted", b->dir);
+    FILE *f = fopen(path, "r");
+    while (f && !found && fgets(line, sizeof line, f)) {
+        if (!(at = strstr(line, word)))
+            continue;
+        if (behind)
+            found = sscanf(at + strlen(word), " : %llu", &value) == 1;
+        else
+            found = sscanf(line, "%lf %lf %llu %llu", &part, &time, &seconds, &value) == 4;
+    }
+    if (f)
+        fclose(f);
+    if (!found)
+        bench_die("no number in the output of the tool for", word);
+    return value;
+}
+
+/* Total calls: "% time  seconds  usecs/call  calls  errors  syscall", last line "total". */
+static bool system_calls(const struct bench *b, char **argv, const char *workload, uint64_t count,
+                         uint64_t *out)
+{
+    static char *const strace[] = {"strace", "-f", "-c", "-S", "calls", NULL};
+    if (!run_under(b, strace, argv, workload, count))
+        return false;
+    *out = counted_number(b, " total", false);
+    return true;
+}
+
+static void count_one(const struct bench *b, char **argv, const char *workload,
+                      const char *parameter, uint64_t count)
+{
+    static char *const callgrind[] = {"valgrind",
+                                      "--tool=callgrind",
+                                      "--collect-atstart=no",
+                                      "--toggle-collect=costs_measured*",
+                                      "--callgrind-out-file=/dev/null",
+                                      NULL};
+    uint64_t without, with;
+    if (!bench_wants(b, workload))
+        return;
+    if (system_calls(b, argv, workload, 0, &without) &&
+        system_calls(b, argv, workload, count, &with))
+        report(workload, parameter, "syscalls",
+               (double)(with > without ? with - without : 0) / (double)count, "1/op");
+    if (b->size == BENCH_TINY)
+        return; /* valgrind alone takes seconds to start */
+    if (run_under(b, callgrind, argv, workload, count))
+        report(workload, parameter, "instructions",
+               (double)counted_number(b, "Collected", true) / (double)count, "1/op");
+}
+
+/* --- memory ------------------------------------------------------------------------------------- */
+
+static uint64_t anonymous_bytes(void)
+{
+    char line[256];
+    unsigned long long kilobytes;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %llu kB", &kilobytes) == 1) {
+            fclose(f);
+            return kilobytes * 1024;
+        }
+    bench_die("/proc/self/status", "has no line RssAnon");
+}
+
+/* In a process of its own: here it would leave memory behind that the first connections then need not ask
+ * for. */
+static void fill_elsewhere(const struct bench *b, uint64_t random)
+{
+    int status;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child < 0)
+        bench_die("fork", strerror(errno));
+    if (child == 0) {
+        struct kv *kv = kv_open(b, "memory");
+        fill(kv, &random);
+        kv_close(kv);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        bench_die("memory", "the process that fills the database has failed");
+}
+
+static void measure_memory(const struct bench *b)
+{
+    static const unsigned numbers[] = {1, 10, 100};
+    static struct kv *all[100];
+    unsigned most = b->subject == SUBJECT_MEMORY ? 1 : 100;
+    uint64_t random = b->seed;
+    char parameter[32];
+    unsigned open = 0;
+    if (!bench_wants(b, "memory"))
+        return;
+    if (b->subject != SUBJECT_MEMORY)
+        fill_elsewhere(b, random);
+    uint64_t before = anonymous_bytes();
+    for (unsigned i = 0; i < sizeof numbers / sizeof *numbers && numbers[i] <= most; i++) {
+        for (; open < numbers[i]; open++) {
+            all[open] = kv_open(b, "memory");
+            if (b->subject == SUBJECT_MEMORY)
+                fill(all[open], &random);
+            for (unsigned k = 0; k < 200; k++)
+                one(all[open], "select", &random);
+            one(all[open], "scan", &random);
+            one(all[open], "update", &random);
+        }
+        uint64_t now = anonymous_bytes();
+        snprintf(parameter, sizeof parameter, "connections=%u", open);
+        report("memory", parameter, "memory", (double)(now > before ? now - before : 0), "B");
+    }
+    while (open)
+        kv_close(all[--open]);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b;
+    bench_start(&b, argc, argv);
+    if (getenv(PHASE)) {
+        run_phase(&b, getenv(PHASE));
+        return 0;
+    }
+    measure_memory(&b);
+    uint64_t count = bench_scale(&b, 5000, 1000, 50);
+    count_one(&b, argv, "select", "-", count);
+    count_one(&b, argv, "update", "-", count);
+    if (b.size != BENCH_QUICK)
+        count_one(&b, argv, "scan", "rows=1000", count / 50);
+    remove_phase(&b);
+    return 0;
+}
