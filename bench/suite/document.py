@@ -56,7 +56,7 @@ def program_section(samples, medium, program):
             summary = samples.summary(key)
             ratio = samples.ratio(key, key._replace(subject=REFERENCE))
             text = spread(summary) if summary else "-"
-            if ratio and subject != REFERENCE:
+            if ratio and subject != REFERENCE and summary.median:
                 text += f" {number(ratio.median)}x"
             row.append(text)
         rows.append(row)

@@ -60,7 +60,7 @@ PLOTS = [
           "sizes", "select", "time", "size", {"state": "cold"}),
     lines("sizes_update", "One-row UPDATE by size of the database", "bytes", "us", "sizes",
           "update", "time", "size", {"state": "warm"}),
-    bars("system_calls", "System calls of one operation", "calls", "costs",
+    bars("system_calls", "System calls of one operation (no bar: none)", "calls", "costs",
          [("select", "select", "-", "syscalls"), ("update", "update", "-", "syscalls"),
           ("scan 1000", "scan", "rows=1000", "syscalls")], log=False),
     bars("instructions", "Instructions of one operation", "instructions", "costs",
@@ -129,6 +129,10 @@ def quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+# From the least to the greatest. (Error bars would come with a white spot where a point is not drawn.)
+SPREAD = "using 1:3:(0):($4-$3) with vectors nohead"
+
+
 def head(plot, path, width):
     return [
         f"set terminal pngcairo size {width},600 font 'DejaVu Sans,11' background 'white'",
@@ -166,8 +170,7 @@ def bars_script(plot, rows, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with boxes linecolor '{COLOURS[subject]}'"
                       f" title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars linecolor '#444444' pointtype -1"
-                      " notitle")
+        curves.append(f"$s{k} {SPREAD} linecolor '#444444' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
 
@@ -175,7 +178,7 @@ def lines_script(plot, points, path):
     script = head(plot, path, 1000)
     script.append(f"set xlabel {quoted(plot.x)}")
     script.append("set format x '%.0s%c'")
-    script.append("set format y '%.0s%c'" if plot.logs != "xy" else "set format y '%g'")
+    script.append("set format y '%g'" if plot.y.startswith("us") else "set format y '%.0s%c'")
     if "x" in plot.logs:
         script.append("set logscale x")
     if "y" in plot.logs:
@@ -189,8 +192,7 @@ def lines_script(plot, points, path):
         script.append("END")
         curves.append(f"$s{k} using 1:2 with linespoints linewidth 2 pointtype {k + 4}"
                       f" linecolor '{COLOURS[subject]}' title {quoted(subject)}")
-        curves.append(f"$s{k} using 1:2:3:4 with yerrorbars pointtype -1"
-                      f" linecolor '{COLOURS[subject]}' notitle")
+        curves.append(f"$s{k} {SPREAD} linecolor '{COLOURS[subject]}' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
 
 

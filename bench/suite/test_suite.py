@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """The runner's arithmetic. Catches: a median or ratio over the wrong values, a ratio across rounds, a mark
 judged in the wrong direction or met without having been measured, a result line that is misread, a plot
-that mixes up subjects or swallows a parameter.
+that mixes up subjects or swallows a parameter; and of the runner itself, an error that ends it, is not told,
+or leaves the exit status at 0.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -182,6 +184,71 @@ class Document(unittest.TestCase):
         self.assertIn("| w | - | time | us | 2 (1 .. 3) | 4 4x |", text)
         self.assertIn("- something", text)
         self.assertIn("- lmdb: no", text)
+
+
+# A program of two subjects: a time of 2 for dax and 3 for memory; the rest does not apply.
+GOOD = """#!/bin/sh
+case $2 in
+dax) echo result,w,-,time,2,us ;;
+memory) echo result,w,-,time,3,us ;;
+*) echo "good: $2: does not apply: why" >&2; exit 77 ;;
+esac
+"""
+BROKEN = """#!/bin/sh
+echo result,w,-,time,4,us
+echo result,w,-,time,fast,us
+echo it broke >&2
+exit 1
+"""
+SILENT = "#!/bin/sh\n"
+
+
+class Runner(unittest.TestCase):
+    def run_suite(self, programs, *arguments):
+        """Exit status, RESULTS.md, results.csv of a run of shell scripts: {name: text, or None: missing}."""
+        with tempfile.TemporaryDirectory() as directory:
+            bench, results = (os.path.join(directory, name) for name in ("bench", "results"))
+            os.mkdir(bench)
+            for name, text in programs.items():
+                if text:
+                    with open(os.path.join(bench, name), "w", encoding="utf-8") as stream:
+                        stream.write(text)
+                    os.chmod(os.path.join(bench, name), 0o755)
+            with open(os.path.join(bench, "programs.txt"), "w", encoding="utf-8") as stream:
+                stream.write("\n".join(programs) + "\n")
+            runner = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "run")
+            done = subprocess.run(
+                ["/usr/bin/python3", runner, "--build", directory, "--results", results, "--directory",
+                 directory, "--disk", "none", "--quick", "--only", *programs, *arguments],
+                capture_output=True, text=True, timeout=120)
+            left = os.listdir(directory)
+            texts = []
+            for name in ("RESULTS.md", "results.csv"):
+                with open(os.path.join(results, name), encoding="utf-8") as stream:
+                    texts.append(stream.read())
+        self.assertEqual(sorted(left), ["bench", "results"], "scratch directories are left behind")
+        return done.returncode, *texts
+
+    def test_errors_are_told_and_the_rest_goes_on(self):
+        status, text, csv = self.run_suite(
+            {"missing": None, "broken": BROKEN, "silent": SILENT, "good": GOOD}, "--subjects", "dax",
+            "memory", "lmdb", "--rounds", "2")
+        self.assertEqual(status, 1)
+        for said in ("- missing, tmpfs, dax, round 0: exit status -1: cannot be started",
+                     "- broken, tmpfs, memory, round 1: exit status 1: it broke",
+                     "- broken, tmpfs, dax, round 0: could not convert string to float: 'fast'",
+                     "- silent, tmpfs, lmdb, round 1: reported nothing",
+                     "- good: lmdb: does not apply: why",
+                     "| w | - | time | us | 2 (2 .. 2) | 3 (3 .. 3) 1.5x |"):
+            self.assertIn(said, text)
+        self.assertIn("tmpfs,good,memory,w,-,time,us,2,3,3,3,1.5,1.5,1.5\n", csv)
+        self.assertIn("tmpfs,broken,dax,w,-,time,us,2,4,4,4,1,1,1\n", csv)
+
+    def test_the_first_round_is_whole_and_later_ones_need_time(self):
+        _, text, csv = self.run_suite({"good": GOOD}, "--rounds", "3", "--minutes", "0")
+        self.assertIn("- good (tmpfs): round 2 of 3: no time left", text)
+        self.assertIn("tmpfs,good,dax,w,-,time,us,1,2,2,2,1,1,1\n", csv)
+        self.assertIn("tmpfs,good,memory,", csv)
 
 
 if __name__ == "__main__":
