@@ -7,9 +7,9 @@
  *
  *   pinned, updates=N                   log_live (of a WAL: the file's size), file_bytes (allocated, the
  *                                       database file), sidecar_bytes (allocated; -dax or -wal), memory (DRAM
- *                                       of versions, by daxlite's own count), anonymous (memory of the process
- *                                       that no file backs), each B; time and cpu us/op since the sample
- *                                       before
+ *                                       of versions, by daxlite's own count), anonymous (memory of the
+ *                                       process that no file backs), each B; time and cpu
+ *                                       us/op since the sample before
  *   pinned, reader=pinned|ended|checkpointed    the same at the end of the updates, after the reader, and
  *                                       after the checkpoint
  *   pinned, -                           pages_changed 1, memory_per_page ratio (of changed pages' bytes, at
