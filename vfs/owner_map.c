@@ -433,7 +433,7 @@ static void owner_unknown(const struct walk_map *m, struct owner *out)
     out->below = m->holes == 1 ? m->hole : 0;
     snprintf(out->detail, sizeof out->detail, "%s page %u (%s%s%.60s%s), which %s",
              m->holes == 1 ? "unknown below"
-                           : "unknown: several pages cannot be followed, the first is",
+                           : "several pages cannot be followed, the first is",
              m->hole, hole.role, hole.name ? " of \"" : "", hole.name ? hole.name : "",
              hole.name ? "\"" : "", trouble);
 }

@@ -101,20 +101,42 @@ static void answer_call(struct json *j, const struct repair *r, const struct rep
     sqlite3_free(text);
 }
 
+/* FTS5 needs some rows of its shadow tables before it takes any command: those of an empty index, and the
+ * version of its format. */
+static char *answer_fts5(const char *name, const char *shadow)
+{
+    const char *suffix = strlen(shadow) > strlen(name) ? shadow + strlen(name) : "";
+    char *first = NULL, *all;
+    if (strcasecmp(suffix, "_data") == 0)
+        first = sqlite3_mprintf("INSERT OR IGNORE INTO \"%w\"(id, block)"
+                                " VALUES(1, X''), (10, X'00000000000000'); ",
+                                shadow);
+    else if (strcasecmp(suffix, "_config") == 0)
+        first =
+            sqlite3_mprintf("INSERT OR IGNORE INTO \"%w\"(k, v) VALUES('version', 4); ", shadow);
+    all = sqlite3_mprintf("%sINSERT INTO \"%w\"(\"%w\") VALUES('rebuild')", first ? first : "",
+                          name, name);
+    sqlite3_free(first);
+    return all;
+}
+
 /* A virtual table whose shadow table has lost rows does not know of it. */
 static char *answer_advice(const struct repair *r, const struct repair_entry *e)
 {
-    const char *name = NULL, *module = "";
+    const char *name = NULL, *shadow = NULL, *module = "";
     for (uint32_t k = 0; r->map && k < e->count && !name && e->loss.pages; k++) {
         struct owner o;
         owner_of_sqlite_page(r->owners, e->first + k, &o);
         name = o.virtual_table;
+        shadow = o.table;
     }
-    if (!name)
+    if (!name || !shadow)
         return NULL;
     for (uint32_t i = 0; i < r->map->object_count; i++)
         if (r->map->objects[i].module && strcasecmp(r->map->objects[i].name, name) == 0)
             module = r->map->objects[i].module;
+    if (strcasecmp(module, "fts5") == 0)
+        return answer_fts5(name, shadow);
     if (strncasecmp(module, "fts", 3) == 0)
         return sqlite3_mprintf("INSERT INTO \"%w\"(\"%w\") VALUES('rebuild')", name, name);
     if (strncasecmp(module, "rtree", 5) == 0 || strcasecmp(module, "geopoly") == 0)

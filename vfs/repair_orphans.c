@@ -12,6 +12,7 @@
  * of the next object that has lost some.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "vfs/repair.h"
 
@@ -80,6 +81,26 @@ static uint32_t orphans_count_open(const struct repair *r, enum repair_means mea
     return count;
 }
 
+/* Who gives up is said before: it is done together. */
+static void orphans_say(struct repair *r)
+{
+    char names[90] = "";
+    for (uint32_t i = 0; i < r->tree_count; i++) {
+        const struct repair_tree *t = &r->trees[i];
+        size_t used = strlen(names);
+        if (t->gives_up && t->means != MEANS_REINDEX)
+            snprintf(names + used, sizeof names - used, "%s\"%.40s\"", used ? ", " : "",
+                     t->object->name);
+    }
+    for (uint32_t i = 0; i < r->tree_count; i++)
+        if (r->trees[i].gives_up)
+            snprintf(
+                r->trees[i].why, sizeof r->trees[i].why,
+                "what hangs below it cannot be told apart: restore a backup, or it is given up, "
+                "by all at once: %s",
+                names);
+}
+
 /* Who adopts, and who has to give up what hangs below it, since it may be somebody else's? An index that
  * is filled again needs its pages no more; but they are not to be taken for those of a table WITHOUT
  * ROWID. */
@@ -111,11 +132,12 @@ void repair_adopt(struct repair *r)
         } else if (t->means != MEANS_REINDEX) {
             t->means = MEANS_NONE;
         }
-        snprintf(t->why, sizeof t->why,
-                 "what hangs below it is not known, and cannot be told apart from what hangs below "
-                 "other pages: restore a backup, or use .recover%s",
-                 sound ? ", or give it all up" : "");
+        if (!sound)
+            snprintf(t->why, sizeof t->why,
+                     "what hangs below it is not known, and cannot be told apart from what hangs "
+                     "below other pages: restore a backup, or use .recover");
     }
+    orphans_say(r);
 }
 
 void repair_free_orphans(struct repair *r)

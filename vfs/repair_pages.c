@@ -425,17 +425,44 @@ static void pages_describe(struct repair *r, struct repair_entry *e)
             pages_say(e, "pointer map built anew from the trees", "", "");
         else if (role == WALK_LOCK_BYTE)
             pages_say(e, "lock byte page emptied", "", "");
+        else if (role == WALK_NONE && e->loss.pages)
+            pages_say(e, "page of an unknown owner emptied", "", "");
         else
             pages_say(e, "free page emptied", "", "");
-        if (t && t->loses)
+        if ((t && t->loses) || (role == WALK_NONE && e->loss.pages))
             e->done = REPAIR_LOST;
     }
+}
+
+/* What is gone, for whoever reads the entry later: as the answer has it, in words. */
+static void pages_describe_loss(const struct repair *r, struct repair_entry *e)
+{
+    const struct repair_loss *l = &e->loss;
+    char where[2 * sizeof l->key_after + 40] = "";
+    if (l->entries)
+        snprintf(where, sizeof where, ", of %.150s",
+                 r->lost_objects && r->lost_objects[0] ? r->lost_objects : "unknown tables");
+    else if (l->has_from && l->has_to && l->from == l->to)
+        snprintf(where, sizeof where, ", rowid %lld", (long long)l->from);
+    else if (l->has_from && l->has_to)
+        snprintf(where, sizeof where, ", rowid %lld to %lld", (long long)l->from, (long long)l->to);
+    else if (l->has_from || l->has_to)
+        snprintf(where, sizeof where, ", rowid %s %lld", l->has_from ? "from" : "up to",
+                 (long long)(l->has_from ? l->from : l->to));
+    else if (l->key_after[0] || l->key_before[0])
+        snprintf(where, sizeof where, ", key%s%s%s%s", l->key_after[0] ? " after " : "",
+                 l->key_after, l->key_before[0] ? " before " : "", l->key_before);
+    size_t used = strlen(e->how);
+    snprintf(e->how + used, sizeof e->how - used, " (%s%llu of them%s)",
+             l->rows == l->rows_most ? "" : "about ", (unsigned long long)l->rows, where);
 }
 
 static void pages_close(struct repair *r, struct repair_entry *e)
 {
     enum media_status status = MEDIA_REPAIRED;
     pages_describe(r, e);
+    if (e->done == REPAIR_LOST && e->loss.pages)
+        pages_describe_loss(r, e);
     if (e->done == REPAIR_LOST)
         status = MEDIA_LOST;
     else

@@ -399,6 +399,17 @@ static void plan_find_holes(struct repair *r)
     r->hole_left |= r->schema_left || r->damaged;
 }
 
+/* Nobody's any more, because of what is repaired: it takes no part in the free list unless it is good. */
+static bool plan_becomes_free(const struct repair *r, uint64_t page)
+{
+    if (page < 1 || page > r->map->pages || walk_role(r->map, (uint32_t)page) != WALK_NONE)
+        return false;
+    for (uint32_t i = 0; i < r->tree_count && !r->hole_left; i++)
+        if (r->trees[i].chosen)
+            return true;
+    return false;
+}
+
 static void plan_choose_one(struct repair *r, struct repair_entry *e)
 {
     bool resolved = plan_is_open(e), touches = e->asked;
@@ -406,7 +417,7 @@ static void plan_choose_one(struct repair *r, struct repair_entry *e)
     for (uint32_t k = 0; k < e->count && plan_is_open(e); k++) {
         struct repair_tree *t = plan_tree_for(r, e->first + k);
         resolved = resolved && plan_resolved(r, e, e->first + k);
-        touches |= t && t->chosen;
+        touches |= t ? t->chosen : plan_becomes_free(r, e->first + k);
     }
     if (!resolved || !touches)
         return;
