@@ -73,6 +73,46 @@ bool media_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fau
     return true;
 }
 
+/* The newest committed version of a page, wherever it is: frames are memory, everything else is read with
+ * pread, which says so where it cannot be. Looked at again afterwards, since others go on writing. */
+static bool media_peek_page(struct store *s, uint64_t page, uint8_t *to)
+{
+    struct region *r = &s->region;
+    for (int tries = 0; tries < 3 && page < DAX_MAX_PAGES; tries++) {
+        uint64_t w = pageword_load(r, page), from = page, storage = NODE_BASE;
+        uint32_t node = pageword_node(w);
+        if (node)
+            storage = atomic_load(&r->nodes[node].storage);
+        if (storage == NODE_FRAME) {
+            memcpy(to, region_frame(r, node), DAX_PAGE_BYTES);
+        } else {
+            if (storage != NODE_BASE)
+                from = storage; /* scratch */
+            if (pread(s->base.fd, to, DAX_PAGE_BYTES, (off_t)(from << DAX_PAGE_SHIFT)) <= 0)
+                return false;
+        }
+        if (pageword_load(r, page) == w)
+            return true;
+    }
+    return false;
+}
+
+static bool media_read_newest(void *arg, uint64_t offset, size_t len, uint8_t *to)
+{
+    static uint8_t page[DAX_PAGE_BYTES]; /* the stack of a handler may be small */
+    while (len > 0) {
+        size_t in = offset % DAX_PAGE_BYTES,
+               n = DAX_PAGE_BYTES - in < len ? DAX_PAGE_BYTES - in : len;
+        if (!media_peek_page(arg, offset >> DAX_PAGE_SHIFT, page))
+            return false;
+        memcpy(to, page + in, n);
+        to += n;
+        offset += n;
+        len -= n;
+    }
+    return true;
+}
+
 static char *media_put_text(char *to, const char *end, const char *text)
 {
     while (*text && to < end)
@@ -104,8 +144,10 @@ void media_fatal(struct guard_owner *o, uint64_t offset, const struct guard_faul
     at = media_put_number(at, end, page);
     at = media_put_text(at, end, owner->part == MEDIA_BASE ? " of the database" : " of the sidecar");
     media_describe_fn describe = atomic_load(&media_describe);
+    struct media_reader reader = {media_read_newest, s};
     if (describe && owner->part == MEDIA_BASE)
-        at += describe(s->base.path, page, at, (size_t)(end - at));
+        at += describe(s->base.path, page, store_same_process(s) ? &reader : NULL, at,
+                       (size_t)(end - at));
     at = media_put_text(at, end, " cannot be read (");
     at = media_put_text(at, end, media_code_text(fault));
     bool pinned = owner->part != MEDIA_BASE || scan_base_pinned_now(&s->region, page);

@@ -121,9 +121,17 @@ bool media_hides_pages(const struct store *s);
 /* In the handler: what cannot be kept otherwise goes into the sidecar's note. */
 void media_leave_note(struct store *s, enum media_part part, uint64_t page, int code);
 
+/* Reads the database in the handler, newest versions: false where that cannot be read. By one thread at a
+ * time. */
+struct media_reader {
+    bool (*read)(void *arg, uint64_t offset, size_t len, uint8_t *to);
+    void *arg;
+};
+
 /* Asked in the handler for the words that say what the page is (" (table "orders", leaf)"): writes at
  * most max bytes, returns how many. Async-signal-safe. NULL: nobody knows. */
-typedef size_t (*media_describe_fn)(const char *path, uint64_t page, char *to, size_t max);
+typedef size_t (*media_describe_fn)(const char *path, uint64_t page, const struct media_reader *r,
+                                    char *to, size_t max);
 extern _Atomic(media_describe_fn) media_describe;
 
 #endif

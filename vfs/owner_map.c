@@ -24,6 +24,7 @@
 
 #include "engine/limits.h"
 #include "vfs/interrupt.h"
+#include "vfs/last_words.h"
 #include "vfs/report.h"
 #include "vfs/schema.h"
 #include "vfs/vfs.h"
@@ -521,16 +522,17 @@ static char *last_words_owner(const struct owner_map *map, uint64_t page, char *
     return last_words_text(to, end, ")");
 }
 
-size_t owner_last_words(const char *path, uint64_t page, char *to, size_t max)
+size_t owner_last_words(const char *path, uint64_t page, const struct media_reader *r, char *to,
+                        size_t max)
 {
     char *at = to, *end = to + max;
     /* A thread that holds the flag may not run any more; it is none that is within here. */
     if (!shown_take(1000000))
-        return 0;
+        return r ? last_words_search(r, page, to, max) : 0;
     for (const struct owner_cache *c = caches; c && at == to; c = c->next)
         for (int i = 0; i < OWNER_MAPS && strcmp(c->path, path) == 0; i++)
             if (at == to && c->maps[i])
                 at = last_words_owner(c->maps[i], page, at, end);
     shown_give();
-    return (size_t)(at - to);
+    return at == to && r ? last_words_search(r, page, to, max) : (size_t)(at - to);
 }

@@ -16,6 +16,7 @@
 /* --- maps of one file ------------------------------------------------------------------------- */
 
 struct owner_cache;
+struct media_reader;
 struct owner_map;
 struct walk_map;
 
@@ -73,9 +74,10 @@ uint32_t owner_pages_within(const struct owner_map *map, uint64_t engine_page, u
 
 /* --- in a signal handler ------------------------------------------------------------------------ */
 
-/* Whose an engine page is, as far as a map of the file at `path` is at hand: ` (table "orders", leaf)`
- * into at most max bytes, without a terminator; returns how many. (Of several small pages: the first.)
- * Async-signal-safe. */
-size_t owner_last_words(const char *path, uint64_t page, char *to, size_t max);
+/* Whose an engine page is: ` (table "orders", leaf)` into at most max bytes, without a terminator; returns how
+ * many. (Of several small pages: the first.) From a map of the file at `path` if there is one at hand, else by
+ * a search through r (last_words.h), unless it is NULL. Async-signal-safe. */
+size_t owner_last_words(const char *path, uint64_t page, const struct media_reader *r, char *to,
+                        size_t max);
 
 #endif

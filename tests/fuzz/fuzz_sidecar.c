@@ -1,6 +1,7 @@
 /* fuzz_sidecar.c: a sidecar with anything in it, as far as daxlite looks at it by itself.
  *
- * Before libpmemobj is called: kind of file, length, first bytes. After it: root, cursor slots, seals.
+ * Before libpmemobj is called: kind of file, length, first bytes. After it: root, cursor slots, seals. Without
+ * it: what is refused is opened bare, as recovery does.
  * libpmemobj is the stand-in (pool.h), which takes any offsets that lie within the file.
  *
  * Would catch: a crash or SIGBUS on any file; an error that does not name it; a file that is changed
@@ -14,7 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/guard.h"
 #include "engine/hash.h"
+#include "engine/ledger.h"
 #include "engine/sidecar.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/pool.h"
@@ -127,6 +130,47 @@ static void use_sidecar(struct sidecar *s)
     FUZZ_CHECK(sidecar_sealed(s, 11) >= 128, "the seal is not read back");
 }
 
+static bool no_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fault *fault)
+{
+    (void)o, (void)offset, (void)fault;
+    return false;
+}
+
+static void no_words(struct guard_owner *o, uint64_t offset, const struct guard_fault *fault)
+{
+    (void)no_rescue(o, offset, fault);
+}
+
+/* The same file without libpmemobj: whatever its root says, parts beyond its end are faults that are caught,
+ * and nothing is changed. */
+static void use_bare(void)
+{
+    static struct guard_owner owner = {no_rescue, no_words};
+    struct sidecar s;
+    struct cursor_slot c;
+    struct media_entry *list = NULL;
+    size_t count, damaged;
+    dax_rc rc = sidecar_open_bare(path, &s, &err);
+    if (rc != DAX_OK) {
+        fuzz_check_error(rc, &err, "open_bare");
+        return;
+    }
+    FUZZ_CHECK(guard_install(&err) == DAX_OK &&
+                   guard_map_add(s.pool, s.file_bytes, 0, &owner, &err) == DAX_OK,
+               "%s", err.text);
+    rc = sidecar_cursor_read(&s, &c, &err);
+    if (rc != DAX_OK)
+        fuzz_check_error(rc, &err, "cursor_read, bare");
+    (void)sidecar_sealed(&s, 11);
+    (void)!guard_probe(s.ring, s.ring_bytes, NULL);
+    rc = ledger_load(&s, &list, &count, &damaged, &err);
+    if (rc != DAX_OK)
+        fuzz_check_error(rc, &err, "ledger_load, bare");
+    free(list);
+    guard_map_remove(s.pool);
+    sidecar_close(&s);
+}
+
 void fuzz_one(const uint8_t *data, size_t bytes)
 {
     struct input in = {data, data + bytes};
@@ -148,6 +192,7 @@ void fuzz_one(const uint8_t *data, size_t bytes)
         FUZZ_CHECK(strstr(err.text, path) != NULL, "the error does not name the file: %s",
                    err.text);
         if (kind == KIND_FILE || kind == KIND_LINK) {
+            use_bare();
             image_load(&now, kind == KIND_FILE ? path : target);
             FUZZ_CHECK(image_difference(&im, &now) == UINT64_MAX, "a refused sidecar was changed");
         }

@@ -164,8 +164,11 @@ static bool may_die(const struct matrix_run *r)
 
 static bool says_where(const struct matrix_run *r)
 {
+    /* And an owner, though nobody in that process has made a map; which one, the operation may have changed. */
     return text_has(output, "run.db") &&
-           text_has(output, test_printf("page %llu", (unsigned long long)r->at.page));
+           text_has(output,
+                    test_printf("page %llu of the database%s", (unsigned long long)r->at.page,
+                                r->at.owner[0] ? " (" : ""));
 }
 
 static void report(const struct matrix_run *r, const char *what, int status)
