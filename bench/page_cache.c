@@ -1,11 +1,11 @@
 /* page_cache.c: what are daxlite's page cache and jemalloc worth to a program that embeds daxlite?
  *
- * One process for each configuration, since SQLite takes its page cache and its allocator once: SQLite's own
- * of both, each of daxlite's alone, both, and both without SQLite's counting of its memory. All of them work on
- * databases of their own in one directory (a tmpfs); the parent lets them take turns, workload by
- * workload and round by round, one at a time, so that a slow moment of the machine hits all. Medians are
- * compared, as ratios to SQLite's own. What the library links is not the program's malloc(): that
- * is the C library's in each.
+ * One process for each configuration, since SQLite takes its page cache and its allocator once:
+ * SQLite's own of both, each of daxlite's alone, both, and both without SQLite's counting of its
+ * memory. All of them work on databases of their own in one directory (a tmpfs); the parent lets
+ * them take turns, workload by workload and round by round, one at a time, so that a slow moment of
+ * the machine hits all. Medians are compared, as ratios to SQLite's own. What the library links is
+ * not the program's malloc(): that is the C library's in each.
  *
  * Memory is what a fresh process of each configuration has more (anonymous memory, from
  * /proc/self/smaps_rollup) once it has opened 100 connections and done something with each.
@@ -55,8 +55,8 @@ static _Noreturn void die(const char *what, const char *detail)
     exit(1);
 }
 
-/* Of the processor's time of this process: nothing here waits for a disk, and other programs' turns do
- * not count. */
+/* Of the processor's time of this process: nothing here waits for a disk, and other programs' turns
+ * do not count. */
 static double now_us(void)
 {
     struct timespec t;
@@ -73,10 +73,11 @@ static uint64_t next_random(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-/* --- in a subject's process ------------------------------------------------------------------------- */
+/* --- in a subject's process
+ * ------------------------------------------------------------------------- */
 
-/* Database and statements of one kind of connection. Opened when it is first used: a profiler's address
- * space has room for one region of daxlite's. */
+/* Database and statements of one kind of connection. Opened when it is first used: a profiler's
+ * address space has room for one region of daxlite's. */
 struct place {
     const char *uri; /* with the directory and the subject's name to fill in */
     sqlite3 *db;
@@ -355,7 +356,8 @@ static _Noreturn void subject_serve(const struct subject *s, int commands, int a
     _exit(0);
 }
 
-/* --- memory of 100 connections ------------------------------------------------------------------------- */
+/* --- memory of 100 connections
+ * ------------------------------------------------------------------------- */
 
 static double anonymous_kib(void)
 {
@@ -452,7 +454,8 @@ static double footprint(const struct subject *s, const struct footprint *f)
     return kib;
 }
 
-/* --- in the parent --------------------------------------------------------------------------------------- */
+/* --- in the parent
+ * --------------------------------------------------------------------------------------- */
 
 struct child {
     pid_t pid;

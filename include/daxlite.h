@@ -93,80 +93,84 @@ typedef void (*daxlite_media_fn)(void *arg, const struct daxlite_media_error *er
  * Any thread, at any time, before or after daxlite_register(). */
 DAXLITE_API void daxlite_media_callback(daxlite_media_fn fn, void *arg);
 
-/* --- Memory ------------------------------------------------------------------------------------------
+/* --- Memory -----------------------------------------------------------------------------------
  *
- * SQLite takes its page cache and its allocator from the program once, before it starts. A program that
- * wants daxlite's begins with
+ * SQLite takes its page cache and its allocator from the program once, before it starts. A program
+ * that wants daxlite's begins with
  *
  *     const char *why;
- *     if (daxlite_initialize(NULL, &why) != SQLITE_OK) ...     (before any other call of SQLite)
+ *     if (daxlite_initialize(NULL, &why) != SQLITE_OK) ...  (before any other call of SQLite)
  *     if (daxlite_register(0) != SQLITE_OK) ...
  *
- * They serve every database of the process, also those that are not opened with vfs=dax. docs/memory.md
- * says what they are good for. Without this call SQLite uses its own, and everything else works the same.
+ * They serve every database of the process, also those that are not opened with vfs=dax.
+ * docs/memory.md says what they are good for. Without this call SQLite uses its own, and everything
+ * else works the same.
  */
 
-/* What daxlite_initialize() sets up. Begin with DAXLITE_CONFIG_DEFAULT and change what you want other. */
+/* What daxlite_initialize() sets up. Begin with DAXLITE_CONFIG_DEFAULT, change what is to differ. */
 struct daxlite_config {
     size_t size;       /* of this struct: a later version may have fields behind these */
     int page_cache;    /* 1: daxlite's page cache; 0: SQLite's */
-    int allocator;     /* 1: jemalloc for everything that SQLite allocates; 0: SQLite's way, malloc() */
-    int memory_status; /* 1: SQLite counts what it allocates, under a mutex, as it does by itself; 0: it
-                          does not, and sqlite3_memory_used() and the heap limits do nothing */
-    unsigned long long page_cache_limit; /* bytes, of daxlite's page cache; 0: none. See below */
+    int allocator;     /* 1: jemalloc for everything that SQLite allocates; 0: malloc() */
+    int memory_status; /* 1: SQLite counts what it allocates, under a mutex, as it does by itself;
+                          0: no, and sqlite3_memory_used() and the heap limits do nothing */
+    unsigned long long page_cache_limit; /* bytes, of daxlite's page cache; 0: none */
 };
 
 #define DAXLITE_CONFIG_DEFAULT {sizeof(struct daxlite_config), 1, 1, 1, 0}
 
-/* Give SQLite daxlite's page cache and jemalloc. Before SQLite starts: before any other call of SQLite
- * or of daxlite_register(), in the main program.
+/* Give SQLite daxlite's page cache and jemalloc. Before SQLite starts: before any other call of
+ * SQLite and before daxlite_register().
  *
  * config: is copied; NULL: DAXLITE_CONFIG_DEFAULT.
- * why_out: if not NULL, *why_out is set: a sentence that says what to do, "" on success. It is static and must
- *   not be freed.
- * Returns SQLITE_OK; SQLITE_MISUSE if SQLite is running already, if daxlite_initialize() was called before, or
- *   if config->size is wrong; SQLITE_ERROR if this library was built without jemalloc and config->allocator is
- *   1, or if SQLite was built without application-defined page caches. Nothing is changed in these cases.
- * Any thread, as long as no other one uses SQLite at the same time. What the program itself has set with
- * SQLITE_CONFIG_MALLOC, SQLITE_CONFIG_PCACHE2 or SQLITE_CONFIG_PAGECACHE before is replaced. */
+ * why_out: if not NULL, *why_out is set: a sentence that says what to do, "" on success. It is static
+ *   and must not be freed.
+ * Returns SQLITE_OK; SQLITE_MISUSE if SQLite is running already, if daxlite_initialize() was called
+ *   before, or if config->size is wrong; SQLITE_ERROR if this library was built without jemalloc and
+ *   config->allocator is 1, or if sqlite3_config() refuses. Nothing is changed in these cases.
+ * Any thread, as long as no other one uses SQLite at the same time. What the program itself has set
+ * with SQLITE_CONFIG_MALLOC, SQLITE_CONFIG_PCACHE2 or SQLITE_CONFIG_PAGECACHE before is replaced. */
 DAXLITE_API int daxlite_initialize(const struct daxlite_config *config, const char **why_out);
 
-/* Undo daxlite_initialize(): calls sqlite3_shutdown(), puts SQLite's former page cache and allocator back,
- * gives all memory of the page cache back. Needed only by programs that go on without SQLite, or with another
- * configuration. All connections must have been closed and all memory of SQLite's been freed before.
- * Afterwards daxlite_initialize() can be called again; daxlite_register() has to be.
+/* Undo daxlite_initialize(): calls sqlite3_shutdown(), puts SQLite's former page cache and allocator
+ * back, gives all memory of the page cache back. Needed only by programs that go on without SQLite,
+ * or with another configuration. All connections must have been closed, and all memory that SQLite
+ * has handed out been freed. Afterwards daxlite_initialize() can be called again; daxlite_register()
+ * has to be.
  *
  * why_out: as above.
- * Returns SQLITE_OK; SQLITE_MISUSE without daxlite_initialize(); SQLITE_BUSY if connections are open (nothing
- *   is changed then); what sqlite3_shutdown() returns.
+ * Returns SQLITE_OK; SQLITE_MISUSE without daxlite_initialize(); SQLITE_BUSY if connections are open
+ *   (nothing is changed then); what sqlite3_shutdown() returns.
  * Any thread, as long as no other one uses SQLite at the same time. */
 DAXLITE_API int daxlite_shutdown(const char **why_out);
 
-/* Limit the page cache: bytes of pages, over all connections of the process; 0: no limit. Negative: only
- * ask. Returns the limit before the call. A connection that needs a page above the limit gives up one of its
- * own, or takes one from a connection that is idle. Pages that SQLite has in use at the moment (those of
- * running statements, those that a transaction has changed, in-memory databases) cannot be given up: they
- * may exceed the limit, and daxlite_memory.over_limit counts it. `PRAGMA cache_size` limits each connection besides.
- * Any thread, any time. A lower limit takes effect as connections go on working; daxlite_page_cache_shrink()
- * makes it now. */
+/* Limit the page cache: bytes of pages, over all connections of the process; 0: no limit. Negative:
+ * only ask. Returns the limit before the call. A connection that needs a page above the limit gives
+ * up one of its own, or takes one from a connection that is idle. Pages that SQLite has in use at the
+ * moment (those of running statements, those that a transaction has changed, in-memory databases)
+ * cannot be given up: they may exceed the limit, and daxlite_memory.over_limit counts it.
+ * `PRAGMA cache_size` limits each connection besides.
+ * Any thread, any time. A lower limit takes effect as connections go on working;
+ * daxlite_page_cache_shrink() makes room now. */
 DAXLITE_API unsigned long long daxlite_page_cache_limit(long long bytes);
 
-/* Give up every page of every connection that is not in use, and give the memory back to the kernel. A
- * connection that is inside the page cache at this moment does so with its next call.
+/* Give up every page of every connection that is not in use, and give the memory back to the kernel.
+ * A connection that is inside the page cache at this moment does so with its next call.
  * sqlite3_db_release_memory() is the same for one connection. Returns the bytes by which
  * daxlite_memory.page_cache_allocated has become less. Any thread, any time. */
 DAXLITE_API unsigned long long daxlite_page_cache_shrink(void);
 
-/* Figures of daxlite_memory_status(). Numbers that belong together may be a moment apart. */
+/* What daxlite_memory_status() fills. Numbers that belong together may be a moment apart. */
 struct daxlite_memory {
     size_t size;           /* of this struct: set it before the call */
-    const char *allocator; /* "jemalloc 5.3.0...", or "libc": what this library allocates from. Static */
-    int page_cache, heap;  /* 1: daxlite's page cache, jemalloc as SQLite's allocator: are in use */
+    const char *allocator; /* "jemalloc 5.3.0...", or "libc": what this library uses. Static */
+    int page_cache, heap;  /* 1: daxlite's page cache, jemalloc as SQLite's heap: are in use */
     unsigned long long page_cache_limit;     /* bytes, 0: none */
     unsigned long long page_cache_used;      /* bytes of pages, their extra space and tables */
     unsigned long long page_cache_used_most; /* the most that it was */
-    unsigned long long page_cache_allocated; /* bytes taken from the allocator for it: used, or free for
-                                                the next page. What of it was never used costs no memory */
+    unsigned long long page_cache_allocated; /* bytes taken from the allocator for it: used, or free
+                                                for the next page. What was never used of it costs
+                                                no memory */
     unsigned long long caches;       /* SQLite makes one for each database file of a connection */
     unsigned long long pages;        /* in all of them */
     unsigned long long pages_in_use; /* of these, by SQLite, at this moment */
@@ -175,8 +179,8 @@ struct daxlite_memory {
     unsigned long long evictions;    /* pages given up for others, for a limit, or on request */
     unsigned long long taken;        /* of these, by connections other than their own */
     unsigned long long over_limit;   /* pages made although the limit was met */
-    unsigned long long process_allocated; /* bytes the whole process has from jemalloc; 0 with libc */
-    unsigned long long process_resident;  /* bytes of physical memory that jemalloc keeps; 0 with libc */
+    unsigned long long process_allocated; /* bytes the process has from jemalloc; 0: libc */
+    unsigned long long process_resident;  /* bytes of memory that jemalloc keeps; 0: libc */
 };
 
 /* Fill *out, as far as out->size goes. SQLITE_OK, or SQLITE_MISUSE if out->size was not set.

@@ -1,12 +1,13 @@
 /* heap.c: SQLite's heap on jemalloc, for programs that embed daxlite.
  *
- * SQLite asks for the size of a block at each allocation and each free, to count it. jemalloc's answer
- * is a walk through its tree of extents, so a block carries its size in the 8 bytes before it, which also
- * makes freeing it cheap. xRoundup tells SQLite what a block of jemalloc's size classes really holds, so that
- * nothing of it is lost.
+ * SQLite asks for the size of a block at each allocation and each free, to count it. jemalloc's
+ * answer is a walk through its tree of extents, so a block carries its size in the 8 bytes before
+ * it, which also makes freeing it cheap. xRoundup tells SQLite what a block of jemalloc's size
+ * classes really holds, so that nothing of it is lost.
  *
- * Of jemalloc's functions, malloc() and sdallocx() have a short way for small blocks, and mallocx() has not.
- * Which library the name `malloc` means here is a matter of linking, so jemalloc's own is looked up.
+ * Of jemalloc's functions, malloc() and sdallocx() have a short way for small blocks, and mallocx()
+ * has not. Which library the name `malloc` means here is a matter of linking, so jemalloc's own is
+ * looked up.
  *
  * SQLite asks for no block of 0 bytes, frees no NULL, and wants blocks aligned to 8 bytes.
  */

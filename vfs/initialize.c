@@ -1,9 +1,9 @@
-/* initialize.c: daxlite_initialize and daxlite_shutdown: what has to be set before SQLite starts; memory as
- * the C API shows it.
+/* initialize.c: daxlite_initialize and daxlite_shutdown: what has to be set before SQLite starts;
+ * memory as the C API shows it.
  *
- * SQLite takes its allocator and its page cache once, in sqlite3_initialize(), which nearly every call of it
- * makes by itself; sqlite3_config() says SQLITE_MISUSE from then on. That is how a wrong order of calls is
- * noticed. What was set before is kept, and put back by daxlite_shutdown.
+ * SQLite takes its allocator and its page cache once, in sqlite3_initialize(), which nearly every
+ * call of it makes by itself; sqlite3_config() says SQLITE_MISUSE from then on. That is how a wrong
+ * order of calls is noticed. What was set before is kept, and put back by daxlite_shutdown.
  *
  * Locking: lock (above all others; held over calls of SQLite) guards `state`.
  */

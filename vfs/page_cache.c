@@ -1,21 +1,22 @@
 /* page_cache.c: one cache of pages: what SQLite calls.
  *
- * A page is *pinned* from xFetch to xUnpin, however often it is fetched in between; SQLite may use its
- * buffer and extra space only then. Unpinned pages are kept until the cache is full (xCachesize), the
- * limit over all caches is met, or somebody asks for memory. Pages of a cache that is not purgeable are the
- * only copy there is (an in-memory database): they go when SQLite says so.
+ * A page is *pinned* from xFetch to xUnpin, however often it is fetched in between; SQLite may use
+ * its buffer and extra space only then. Unpinned pages are kept until the cache is full
+ * (xCachesize), the limit over all caches is met, or somebody asks for memory. Pages of a cache
+ * that is not purgeable are the only copy there is (an in-memory database): they go when SQLite
+ * says so.
  *
- * What SQLite asks for, beyond its documentation (pcache.c): it clears its part of the extra space itself
- * when the first 8 bytes of it are 0, so that a new page needs no more than that; and after a refused
- * createFlag 1 it spills a changed page and comes again with 2. Refusing in time is what makes it
- * spill: at nine tenths of the cache in use, as SQLite's own does.
+ * What SQLite asks for, beyond its documentation (pcache.c): it clears its part of the extra space
+ * itself when the first 8 bytes of it are 0, so that a new page needs no more than that; and after
+ * a refused createFlag 1 it spills a changed page and comes again with 2. Refusing in time is what
+ * makes it spill: at nine tenths of the cache in use, as SQLite's own does.
  *
- * Owner and claimer. `busy` is 1 while the owner is inside. Whoever wants pages of an idle cache sets
- * CACHE_CLAIMED, then looks at `busy`; the owner sets `busy`, then looks at `attention`. Each stores
- * before it loads what the other stores, so that one of them sees the other and stays out. The owner does
- * this a million times a second and the claimer hardly ever: the owner's store and load are kept in
- * order for the compiler only, and the claimer's membarrier() makes every CPU execute the fence. Where the kernel
- * has none, the owner's store is an exchange.
+ * Owner and claimer. `busy` is 1 while the owner is inside. Whoever wants pages of an idle cache
+ * sets CACHE_CLAIMED, then looks at `busy`; the owner sets `busy`, then looks at `attention`. Each
+ * stores before it loads what the other stores, so that one of them sees the other and stays out.
+ * The owner does this a million times a second and the claimer hardly ever: the owner's store and
+ * load are kept in order for the compiler only, and the claimer's membarrier() makes every CPU
+ * execute the fence. Where the kernel has none, the owner's store is an exchange.
  *
  * Invariants: C1 pages and unpinned count the entries of the table. C2 an entry is in the table, in
  * `spare`, or the pool's. Q1, Q2: page_cache_queue.c. T1, T2: page_cache_table.h.
@@ -34,7 +35,8 @@
 
 static void cache_shrink(struct sqlite3_pcache *c);
 
-/* --- entry and exit -------------------------------------------------------------------------------- */
+/* --- entry and exit
+ * -------------------------------------------------------------------------------- */
 
 /* Somebody wants something of us, or not. */
 static void cache_attend(struct sqlite3_pcache *c)
@@ -76,7 +78,8 @@ static inline void cache_leave(struct sqlite3_pcache *c)
     atomic_store_explicit(&c->busy, 0, memory_order_release);
 }
 
-/* --- pages ------------------------------------------------------------------------------------------- */
+/* --- pages
+ * ------------------------------------------------------------------------------------------- */
 
 /* The entry is out of its queue. It is nobody's then. */
 static void cache_forget(struct sqlite3_pcache *c, struct entry *e)
@@ -226,7 +229,8 @@ static inline void cache_use(struct sqlite3_pcache *c, struct entry *e)
         e->bits = ((bits & ~ENTRY_CLOCK) + ENTRY_USE) | (c->clock & ENTRY_CLOCK);
 }
 
-/* --- SQLite's methods ---------------------------------------------------------------------------------- */
+/* --- SQLite's methods
+ * ---------------------------------------------------------------------------------- */
 
 static int cache_init(void *arg)
 {
@@ -368,7 +372,8 @@ static void cache_clear(struct sqlite3_pcache *c)
     pool_give(c->pool, list);
 }
 
-/* Every page from `from` on. A slot that is emptied is filled from behind: it is looked at again. */
+/* Every page from `from` on. A slot that is emptied is filled from behind: it is looked at again.
+ * */
 static void cache_cut(struct sqlite3_pcache *c, uint32_t from)
 {
     struct entry *list = NULL;
@@ -433,7 +438,8 @@ const sqlite3_pcache_methods2 page_cache_methods = {
     .xShrink = cache_shrink_now,
 };
 
-/* --- for tests ------------------------------------------------------------------------------------------- */
+/* --- for tests
+ * ------------------------------------------------------------------------------------------- */
 
 static const char *cache_validate_queue(const struct sqlite3_pcache *c, enum queue_name name)
 {

@@ -33,8 +33,9 @@ void page_cache_status(struct page_cache_status *out);
 void page_cache_set_limit(uint64_t bytes);
 uint64_t page_cache_limit(void);
 
-/* Give up every page that SQLite does not hold; memory goes back to the kernel. A cache that is being
- * used at this moment does so with its next call. Bytes by which `allocated` has become less. */
+/* Give up every page that SQLite does not hold; memory goes back to the kernel. A cache that is
+ * being used at this moment does so with its next call. Bytes by which `allocated` has become less.
+ * */
 uint64_t page_cache_shrink(void);
 
 /* How many caches there are. */

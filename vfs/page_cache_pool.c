@@ -1,25 +1,28 @@
-/* page_cache_pool.c: where entries and page buffers come from; the limit over all caches; memory of idle caches.
+/* page_cache_pool.c: where entries and page buffers come from; the limit over all caches; memory of
+ * idle caches.
  *
- * A pool holds the pages of one size (and one size of extra space). It takes slabs from the allocator,
- * from an arena that nothing else uses:
+ * A pool holds the pages of one size (and one size of extra space). It takes slabs from the
+ * allocator, from an arena that nothing else uses:
  *
- *   slab, aligned to its size:  | struct slab | entry 0 | entry 1 | ... | pad | buffer 0 | buffer 1 | ...
+ *   | struct slab | entry 0 | entry 1 | ... | pad | buffer 0 | buffer 1 | ...   aligned to its size
  *
  * Entry i always has buffer i. Entries that were never used are not touched, so a slab of 256 KiB
- * costs what its used pages cost. A slab that is free as a whole goes back, but for one of each pool.
+ * costs what its used pages cost. A slab that is free as a whole goes back, but for one of each
+ * pool.
  *
- * The limit is on what caches have taken (`used`). A cache that wants a page above it gives up one of its own;
- * one that has less than its share (the limit divided by the number of caches) takes unused pages from
- * caches whose owners are not inside. What SQLite holds cannot be given up: only such pages make
- * `used` exceed the limit.
+ * The limit is on what caches have taken (`used`). A cache that wants a page above it gives up one
+ * of its own; one that has less than its share (the limit divided by the number of caches) takes
+ * unused pages from caches whose owners are not inside. What SQLite holds cannot be given up: only
+ * such pages make `used` exceed the limit.
  *
- * Locking: pool_lock (leaf; held over calls of the allocator) guards pools, slabs, the list of caches and `used`, which
- * is read without it. Whoever holds it never waits for a cache's owner. The protocol between owner and
- * claimer is in page_cache.c.
+ * Locking: pool_lock (leaf; held over calls of the allocator) guards pools, slabs, the list of
+ * caches and `used`, which is read without it. Whoever holds it never waits for a cache's owner.
+ * The protocol between owner and claimer is in page_cache.c.
  *
- * Invariants: M1 a slab is in its pool's list if and only if it has a free entry. M2 slab.used counts its
- * entries that a cache has. M3 `used` is the sum over slabs of used entries, and over caches of their
- * `bytes`. M4 `allocated` is the sum of slabs' and tables' bytes as the allocator counts them.
+ * Invariants: M1 a slab is in its pool's list if and only if it has a free entry. M2 slab.used
+ * counts its entries that a cache has. M3 `used` is the sum over slabs of used entries, and over
+ * caches of their `bytes`. M4 `allocated` is the sum of slabs' and tables' bytes as the allocator
+ * counts them.
  */
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -107,7 +110,8 @@ void page_cache_without_membarrier(void)
     pool_asymmetric = false;
 }
 
-/* --- slabs ------------------------------------------------------------------------------------------- */
+/* --- slabs
+ * ------------------------------------------------------------------------------------------- */
 
 static struct entry *slab_entry(const struct slab *s, uint32_t i)
 {
@@ -198,7 +202,8 @@ static void slab_give(struct slab *s, struct entry *e)
         slab_destroy(s);
 }
 
-/* --- pools ------------------------------------------------------------------------------------------- */
+/* --- pools
+ * ------------------------------------------------------------------------------------------- */
 
 static void pool_lay_out(struct pool *p)
 {
@@ -320,7 +325,8 @@ void pool_free(struct sqlite3_pcache *c, void *block)
     memory_free(block);
 }
 
-/* --- caches ------------------------------------------------------------------------------------------ */
+/* --- caches
+ * ------------------------------------------------------------------------------------------ */
 
 void pool_join(struct sqlite3_pcache *c)
 {
@@ -365,16 +371,17 @@ bool pool_has_share(const struct sqlite3_pcache *c)
     return c->bytes + (uint64_t)c->pages * pool_page_bytes(c->pool) >= share;
 }
 
-/* Claims are set for all caches at once, since what makes them visible is dear. False: no claim is good.
- * Under pool_lock. */
+/* Claims are set for all caches at once, since what makes them visible is dear. False: no claim is
+ * good. Under pool_lock. */
 static bool pool_claim_all(const struct sqlite3_pcache *self)
 {
     for (struct sqlite3_pcache *c = caches; c; c = c->next) {
         if (c != self)
             atomic_fetch_or_explicit(&c->attention, CACHE_CLAIMED, memory_order_seq_cst);
     }
-    /* Pairs with the compiler barrier in cache_enter: on every CPU that runs a thread of ours there is a full
-     * fence between here and the loads of `busy`. Without it the owners have fences of their own. */
+    /* Pairs with the compiler barrier in cache_enter: on every CPU that runs a thread of ours there
+     * is a full fence between here and the loads of `busy`. Without it the owners have fences of
+     * their own. */
     return !pool_asymmetric || pool_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
            (pool_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && /* a child, after fork */
             pool_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
@@ -426,7 +433,8 @@ bool pool_take_from_others(struct sqlite3_pcache *self)
     return fits;
 }
 
-/* --- the whole ----------------------------------------------------------------------------------------- */
+/* --- the whole
+ * ----------------------------------------------------------------------------------------- */
 
 void page_cache_set_limit(uint64_t bytes)
 {

@@ -1,10 +1,11 @@
 /* page_cache_queue.c: which page goes: S3-FIFO.
  *
- * Juncheng Yang, Yazhuo Zhang, Ziyue Qiu, Yao Yue, Rashmi Vinayak: "FIFO queues are all you need for
- * cache eviction", SOSP 2023. A page comes into a small queue, a tenth of the cache. At its tail, a page
- * that was used again moves to the main queue; any other goes, and its number is remembered for as
- * long as the main queue would have kept it: if it comes back meanwhile, it goes into the main queue at
- * once. At the tail of the main queue, a page that was used goes round again, with one use less.
+ * Juncheng Yang, Yazhuo Zhang, Ziyue Qiu, Yao Yue, Rashmi Vinayak: "FIFO queues are all you need
+ * for cache eviction", SOSP 2023. A page comes into a small queue, a tenth of the cache. At its
+ * tail, a page that was used again moves to the main queue; any other goes, and its number is
+ * remembered for as long as the main queue would have kept it: if it comes back meanwhile, it goes
+ * into the main queue at once. At the tail of the main queue, a page that was used goes round
+ * again, with one use less.
  *
  * So a scan passes through a tenth of the cache and leaves the rest alone, and a hit moves
  * nothing: it costs no list, no neighbour's cache line. And a scan's pages go through the same few
@@ -13,8 +14,9 @@
  * Two things differ from the paper:
  *   - SQLite comes to a page many times in a row (once for each row that a join finds there). Uses
  *     count only when `window` other pages have come in between, and one such use is enough to stay.
- *   - A pinned page at the tail is taken out of its queue (ENTRY_LINKED), and comes back at the head of it when
- *     SQLite lets go of it. So a long transaction's pages are passed over once, not at each eviction.
+ *   - A pinned page at the tail is taken out of its queue (ENTRY_LINKED), and comes back at the head
+ *     of it when SQLite lets go. So a long transaction's pages are passed over once, not at each
+ *     eviction.
  *
  * Invariants: Q1 an unpinned page of a purgeable cache is linked; a page of another cache never is.
  * Q2 queues[].count counts what is linked in it.
@@ -23,7 +25,8 @@
 
 #include "vfs/page_cache_table.h"
 
-/* --- numbers of pages that were evicted ---------------------------------------------------------- */
+/* --- numbers of pages that were evicted ----------------------------------------------------------
+ * */
 
 /* One page in each bucket, the last one: a collision forgets a page too early. */
 static inline struct ghost *ghost_bucket(const struct sqlite3_pcache *c, uint32_t key)
@@ -75,7 +78,8 @@ void queue_forget(struct sqlite3_pcache *c)
     c->ghosts = NULL;
 }
 
-/* --- queues ------------------------------------------------------------------------------------------ */
+/* --- queues
+ * ------------------------------------------------------------------------------------------ */
 
 static inline struct queue *queue_of(struct sqlite3_pcache *c, const struct entry *e)
 {

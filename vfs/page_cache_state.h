@@ -6,13 +6,14 @@
  *   page_cache_pool.c   where entries and page buffers come from; the limit; memory of idle caches
  *
  * An *entry* describes a page: SQLite's pair of pointers first, its extra space behind. The page's
- * buffer is apart, aligned to its size. Both lie in one *slab*: entries at its start, buffers behind.
+ * buffer is apart, aligned to its size. Both lie in one *slab*: entries at its start, buffers
+ * behind.
  *
- * Locking. A cache belongs to one connection, whose mutex SQLite holds when it calls: its fields are
- * the owner's (O). What all caches share is guarded by pool_lock (L). Another thread may take unused
- * pages out of an idle cache: it *claims* the cache, under pool_lock, and is then its owner until it
- * lets go. Owner and claimer are a Dekker pair, and the owner's side costs no fence (page_cache.c,
- * cache_enter).
+ * Locking. A cache belongs to one connection, whose mutex SQLite holds when it calls: its fields
+ * are the owner's (O). What all caches share is guarded by pool_lock (L). Another thread may take
+ * unused pages out of an idle cache: it *claims* the cache, under pool_lock, and is then its owner
+ * until it lets go. Owner and claimer are a Dekker pair, and the owner's side costs no fence
+ * (page_cache.c, cache_enter).
  */
 #ifndef DAX_PAGE_CACHE_STATE_H
 #define DAX_PAGE_CACHE_STATE_H
@@ -82,8 +83,7 @@ struct sqlite3_pcache {
     uint32_t clock;             /* counts pages that came */
     uint32_t window;            /* uses within so many others count once */
     _Atomic uint64_t hits;      /* written by the owner, read by anybody */
-    bool
-        over; /* has more pages than `max`, or has made `used` exceed the limit: give up what is unpinned */
+    bool over;   /* above `max`, or has made `used` exceed the limit: give up unpinned pages */
     bool fenced; /* the owner has to fence by itself: there is no membarrier() */
     bool purgeable;
 
@@ -118,7 +118,8 @@ static inline void count_set(uint32_t *counter, uint32_t value)
     __atomic_store_n(counter, value, __ATOMIC_RELAXED);
 }
 
-/* --- page_cache_queue.c: which page goes --------------------------------------------------------- */
+/* --- page_cache_queue.c: which page goes ---------------------------------------------------------
+ * */
 
 /* A page has come; it is pinned. Sets its bits. */
 void queue_add(struct sqlite3_pcache *c, struct entry *e);
@@ -135,7 +136,8 @@ struct entry *queue_evict(struct sqlite3_pcache *c, bool remember);
 /* Forget which pages were evicted. */
 void queue_forget(struct sqlite3_pcache *c);
 
-/* --- page_cache_pool.c: memory ------------------------------------------------------------------- */
+/* --- page_cache_pool.c: memory -------------------------------------------------------------------
+ * */
 
 int pool_start(void);
 void pool_stop(void);
@@ -181,10 +183,11 @@ const char *pool_validate(void);
 /* May the owner leave out its fence? */
 extern bool pool_asymmetric;
 
-/* --- page_cache.c: for the pool, under L --------------------------------------------------------- */
+/* --- page_cache.c: for the pool, under L ---------------------------------------------------------
+ * */
 
-/* Take the spare entries and at most `most` unpinned pages out of c; they are linked by next. *count_out: how
- * many pages. Takes no lock. */
+/* Take the spare entries and at most `most` unpinned pages out of c; they are linked by next.
+ * *count_out: how many pages. Takes no lock. */
 struct entry *cache_give_up(struct sqlite3_pcache *c, uint32_t most, uint32_t *count_out);
 
 #endif

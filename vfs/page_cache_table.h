@@ -4,13 +4,14 @@
  *   bits 48-55   8 bits of the key
  *   bits 0-47    address of the entry
  *
- * Robin Hood hashing: along a probe, no slot is nearer to its home than a later one could be, so that a search for
- * a key that is not there ends early; and a slot that is emptied is filled from behind, so that nothing
- * marks where something was. Neither looks at an entry. Fibonacci hashing (multiplication by 2^32 over the golden
- * ratio) puts neighbouring pages far apart and evenly. At most half of the slots are in use.
+ * Robin Hood hashing: along a probe, no slot is nearer to its home than a later one could be, so
+ * that a search for a key that is not there ends early; and a slot that is emptied is filled from
+ * behind, so that nothing marks where something was. Neither looks at an entry. Fibonacci hashing
+ * (multiplication by 2^32 over the golden ratio) puts neighbouring pages far apart and evenly. At
+ * most half of the slots are in use.
  *
- * Invariants: T1 no empty slot, and none with a smaller distance than a search would have there, lies
- * between the home of a key and its slot. T2 at least a quarter of the slots are empty.
+ * Invariants: T1 no empty slot, and none with a smaller distance than a search would have there,
+ * lies between the home of a key and its slot. T2 at least a quarter of the slots are empty.
  */
 #ifndef DAX_PAGE_CACHE_TABLE_H
 #define DAX_PAGE_CACHE_TABLE_H

@@ -1,9 +1,10 @@
-/* test_initialize.c: daxlite_initialize and daxlite_shutdown: the order of calls, each refusal and what it says;
- * the example of daxlite.h and docs/memory.md.
+/* test_initialize.c: daxlite_initialize and daxlite_shutdown: the order of calls, each refusal and
+ * what it says; the example of daxlite.h and docs/memory.md.
  *
- * Would catch: a call that comes too late and is accepted, or refused without saying what to do; a refused
- * call that leaves something behind; settings of the program that are not put back; sizes of blocks that are not the allocator's; memory or pages that a
- * shutdown leaves; a switch that does nothing; figures of dax_status() and of the C call that differ.
+ * Would catch: a call that comes too late and is accepted, or refused without saying what to do; a
+ * refused call that leaves something behind; settings of the program that are not put back; sizes
+ * of blocks that are not the allocator's; memory or pages that a shutdown leaves; a switch that
+ * does nothing; figures of dax_status() and of the C call that differ.
  */
 #include <malloc.h>
 #include <sqlite3.h>
@@ -79,7 +80,8 @@ static void fill(sqlite3 *db)
             " INSERT INTO t SELECT i, randomblob(500) FROM n;");
 }
 
-/* --- the order of calls ---------------------------------------------------------------------------- */
+/* --- the order of calls
+ * ---------------------------------------------------------------------------- */
 
 START_TEST(test_too_late_once_sqlite_runs)
 {
@@ -211,7 +213,8 @@ START_TEST(test_without_jemalloc_its_allocator_is_refused)
 }
 END_TEST
 
-/* --- what is installed ------------------------------------------------------------------------------ */
+/* --- what is installed
+ * ------------------------------------------------------------------------------ */
 
 static int calls_of_mine;
 
@@ -367,7 +370,8 @@ START_TEST(test_dax_status_shows_the_same)
 }
 END_TEST
 
-/* --- the example of docs/memory.md ------------------------------------------------------------------- */
+/* --- the example of docs/memory.md
+ * ------------------------------------------------------------------- */
 
 static int example(const char *path)
 {

@@ -1,10 +1,11 @@
 /* test_page_cache.c: the page cache, called as SQLite calls it.
  *
- * Would catch: a pinned page that moves, changes or goes; another page's content under a key; a page that
- * survives its truncation; a new page whose extra space looks used; buffers that overlap or are not
- * aligned; pages of an in-memory database given up; counts that are not those of what is there; memory
- * that is not given back; a limit that is exceeded by pages nobody uses; an idle cache that keeps all of
- * the memory; a page taken from a cache while its owner is inside; a policy that a scan defeats.
+ * Would catch: a pinned page that moves, changes or goes; another page's content under a key; a
+ * page that survives its truncation; a new page whose extra space looks used; buffers that overlap
+ * or are not aligned; pages of an in-memory database given up; counts that are not those of what is
+ * there; memory that is not given back; a limit that is exceeded by pages nobody uses; an idle
+ * cache that keeps all of the memory; a page taken from a cache while its owner is inside; a policy
+ * that a scan defeats.
  */
 #include <math.h>
 #include <pthread.h>
@@ -77,7 +78,8 @@ static sqlite3_pcache *cache_of(int purgeable, int pages)
     return c;
 }
 
-/* --- the contract, one by one -------------------------------------------------------------------- */
+/* --- the contract, one by one --------------------------------------------------------------------
+ * */
 
 START_TEST(test_a_page_is_made_only_where_it_may_be)
 {
@@ -216,7 +218,8 @@ START_TEST(test_shrink_keeps_what_is_in_use_and_gives_the_rest_back)
 }
 END_TEST
 
-/* --- against a model ------------------------------------------------------------------------------- */
+/* --- against a model
+ * ------------------------------------------------------------------------------- */
 
 enum {
     KEYS = 400,
@@ -410,7 +413,8 @@ START_TEST(test_random_calls_agree_with_a_model)
 }
 END_TEST
 
-/* --- the limit ---------------------------------------------------------------------------------------- */
+/* --- the limit
+ * ---------------------------------------------------------------------------------------- */
 
 static void fill(sqlite3_pcache *c, unsigned from, unsigned count)
 {
@@ -485,7 +489,8 @@ START_TEST(test_pages_in_use_may_exceed_the_limit_and_go_when_they_are_let_go)
 }
 END_TEST
 
-/* --- threads -------------------------------------------------------------------------------------------- */
+/* --- threads
+ * -------------------------------------------------------------------------------------------- */
 
 static atomic_bool stop;
 
@@ -549,7 +554,8 @@ START_TEST(test_threads_take_memory_from_each_other)
 }
 END_TEST
 
-/* --- which page goes ------------------------------------------------------------------------------------ */
+/* --- which page goes
+ * ------------------------------------------------------------------------------------ */
 
 /* The policy that SQLite's own cache has, on the same sequence of page numbers. */
 struct lru {
@@ -644,8 +650,8 @@ START_TEST(test_a_loop_over_more_than_the_cache_keeps_a_part)
 }
 END_TEST
 
-/* Each row of a scan of one index leads to a row of a table in the same order, and both trees' upper
- * pages are passed each time: what SQLite does in a join. */
+/* Each row of a scan of one index leads to a row of a table in the same order, and both trees'
+ * upper pages are passed each time: what SQLite does in a join. */
 START_TEST(test_a_join_in_order_is_not_taken_for_use)
 {
     struct trace t;

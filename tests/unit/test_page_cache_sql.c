@@ -1,11 +1,11 @@
-/* test_page_cache_sql.c: SQLite itself over daxlite's page cache: the same statements give the same answers as
- * over SQLite's own cache.
+/* test_page_cache_sql.c: SQLite itself over daxlite's page cache: the same statements give the same
+ * answers as over SQLite's own cache.
  *
- * Random statements on two connections of one database and on an attached one in memory: rows inserted,
- * changed and deleted, with indexes, overflow pages, temporary tables, savepoints, rollbacks, VACUUM and
- * auto-vacuum (which renumbers pages), in caches of few pages, so that changed pages are spilled and pages
- * come and go. Every answer goes into a hash; one run with each cache. The database is then read by stock
- * SQLite and checked.
+ * Random statements on two connections of one database and on an attached one in memory: rows
+ * inserted, changed and deleted, with indexes, overflow pages, temporary tables, savepoints,
+ * rollbacks, VACUUM and auto-vacuum (which renumbers pages), in caches of few pages, so that
+ * changed pages are spilled and pages come and go. Every answer goes into a hash; one run with each
+ * cache. The database is then read by stock SQLite and checked.
  *
  * Would catch: what test_page_cache.c would, where SQLite notices; and what SQLite wants of a cache
  * that its documentation does not say.
