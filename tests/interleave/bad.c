@@ -22,14 +22,15 @@
 #define RESCUES 3u /* in a row, as in guard.c */
 #define KEPT_OF_COPY WORLD_SEEN_BYTES
 
-static struct bad {
+struct bad {
     uint8_t ways[WORLD_PAGES];    /* 0: it is good */
     uint8_t stuck[WORLD_PAGES];   /* pwrite fails although it is good */
     uint8_t rescued[WORLD_PAGES]; /* good again by the handler, which clears no flag */
     uint8_t marked[WORLD_PAGES];  /* by somebody who may be wrong */
     uint8_t refused[WORLD_PAGES];
     uint8_t may_die, died;
-} *bad; /* NULL: no program of these */
+};
+static struct bad *bad; /* NULL: no program of these */
 static struct dax_err err;
 
 /* --- the device ----------------------------------------------------------------------------------- */
@@ -345,8 +346,8 @@ void bad_mark(unsigned k, unsigned page, bool garble, bool stuck)
     bad->stuck[page] = stuck;
     if (garble)
         garbage(page);
-    if (conn_media_add(&world_conn[k], MEDIA_BASE, page, garble ? MEDIA_DAMAGED : MEDIA_IO, "marked",
-                       &err) != DAX_OK)
+    if (conn_media_add(&world_conn[k], MEDIA_BASE, page, garble ? MEDIA_DAMAGED : MEDIA_IO,
+                       "marked", &err) != DAX_OK)
         il_violation("mark: %s", err.text);
 }
 

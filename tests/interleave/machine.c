@@ -358,9 +358,9 @@ static void note_look(struct thread *t, uint32_t offset, const struct il_site *s
         t->stuck = 1;
 }
 
-static const char *const kind_names[] = {"load",       "store",     "exchange", "compare-exchange",
-                                         "add",        "sub",       "fence",    "",
-                                         "futex wait", "futex wake", "membarrier"};
+static const char *const kind_names[] = {
+    "load",  "store", "exchange",   "compare-exchange", "add",       "sub",
+    "fence", "",      "futex wait", "futex wake",       "membarrier"};
 
 static void say_op(unsigned i, const struct op *op, const char *note)
 {
