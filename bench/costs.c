@@ -1,13 +1,13 @@
 /* costs.c: system calls and instructions of one operation; memory of a process by its connections.
  *
- *   WORKLOAD, - or rows=1000      syscalls 1/op (strace -c), instructions 1/op (callgrind): both counted
- *                                 in a child process of this program, of a few thousand operations
+ *   WORKLOAD, - or rows=1000      syscalls 1/op (strace), instructions 1/op (callgrind): both counted
+ *                                 in child processes of this program, of a thousand operations and more
  *                                 after some that are not counted
  *   memory, connections=N         memory B: what is not backed by a file (so not the mapped database,
  *                                 and none of a tmpfs), beyond that of the process before it opened any,
  *                                 after each connection has read, scanned and updated
  *
- * System calls: the difference between a run with the operations and one without. Instructions: those
+ * System calls: those between two that no program makes (costs_mark). Instructions: those
  * of user mode within costs_measured() and what it calls. Valgrind's processor has no clwb and no
  * AVX-512, so libpmem flushes with clflush there and copies in smaller steps.
  */
@@ -24,17 +24,29 @@
 #include "bench/common/report.h"
 
 #define ROW_BYTES 100
-#define ROWS 10000u
-#define WARM_UP 200
-#define PHASE "DAX_BENCH_PHASE" /* "WORKLOAD COUNT": this is a child that is counted */
+#define PHASE "DAX_BENCH_PHASE" /* "WORKLOAD,... COUNT": this is a child that is counted */
+
+#define COUNTED 3
+
+static const struct {
+    const char *workload, *parameter;
+    bool quick; /* also then */
+} counted[COUNTED] = {{"select", "-", true}, {"update", "-", true}, {"scan", "rows=1000", false}};
+
+/* Of `count`, where an operation is no long one. */
+static uint64_t count_of(const char *workload, uint64_t count)
+{
+    return strcmp(workload, "scan") == 0 ? count / 50 + 1 : count;
+}
 
 static unsigned char row[ROW_BYTES];
 static uint64_t sum;
+static uint64_t rows;
 
 static void one(struct kv *kv, const char *workload, uint64_t *random)
 {
     unsigned char got[ROW_BYTES];
-    uint64_t key = random_below(random, ROWS - 1000) + 1;
+    uint64_t key = random_below(random, rows - 1000) + 1;
     switch (workload[0] == 's' ? workload[1] : workload[0]) {
     case 'e': /* select */
         if (kv_get(kv, key, got, sizeof got) != ROW_BYTES)
@@ -52,7 +64,7 @@ static void one(struct kv *kv, const char *workload, uint64_t *random)
 static void fill(struct kv *kv, uint64_t *random)
 {
     kv_begin(kv, true);
-    for (uint64_t i = 1; i <= ROWS; i++) {
+    for (uint64_t i = 1; i <= rows; i++) {
         random_fill(random, row, sizeof row);
         kv_insert(kv, i, row, sizeof row);
     }
@@ -71,18 +83,31 @@ void costs_measured(struct kv *kv, const char *workload, uint64_t count, uint64_
         one(kv, workload, random);
 }
 
+/* A system call that fails, for whoever reads the trace. */
+static void costs_mark(const char *workload, const char *side)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/dax-bench/%s/%s", workload, side);
+    if (access(path, F_OK) == 0)
+        bench_die(path, "should not exist");
+}
+
 static void run_phase(const struct bench *b, const char *phase)
 {
-    char workload[16];
+    char names[64];
     unsigned long long count;
-    if (sscanf(phase, "%15s %llu", workload, &count) != 2)
+    if (sscanf(phase, "%63s %llu", names, &count) != 2)
         bench_die(PHASE, phase);
     uint64_t random = b->seed;
     struct kv *kv = kv_open(b, "phase");
     fill(kv, &random);
-    for (int i = 0; i < WARM_UP; i++)
-        one(kv, workload, &random);
-    costs_measured(kv, workload, count, &random);
+    for (char *rest = names, *workload; (workload = strsep(&rest, ",")) != NULL;) {
+        for (uint64_t i = bench_scale(b, 200, 200, 5); i; i--)
+            one(kv, workload, &random);
+        costs_mark(workload, "begin");
+        costs_measured(kv, workload, count_of(workload, count), &random);
+        costs_mark(workload, "end");
+    }
     kv_close(kv);
 }
 
@@ -152,23 +177,17 @@ static bool run_under(const struct bench *b, char *const *tool, char **argv, con
     return true;
 }
 
-/* The number in front of, or behind, a word in DIR/counted. */
-static uint64_t counted_number(const struct bench *b, const char *word, bool behind)
+/* The number behind a word in DIR/counted. */
+static uint64_t counted_number(const struct bench *b, const char *word)
 {
     char path[4200], line[512], *at;
-    unsigned long long value = 0, seconds;
-    double part, time;
+    unsigned long long value = 0;
     bool found = false;
     snprintf(path, sizeof path, "%s/counted", b->dir);
     FILE *f = fopen(path, "r");
-    while (f && !found && fgets(line, sizeof line, f)) {
-        if (!(at = strstr(line, word)))
-            continue;
-        if (behind)
+    while (f && !found && fgets(line, sizeof line, f))
+        if ((at = strstr(line, word)) != NULL)
             found = sscanf(at + strlen(word), " : %llu", &value) == 1;
-        else
-            found = sscanf(line, "%lf %lf %llu %llu", &part, &time, &seconds, &value) == 4;
-    }
     if (f)
         fclose(f);
     if (!found)
@@ -176,19 +195,57 @@ static uint64_t counted_number(const struct bench *b, const char *word, bool beh
     return value;
 }
 
-/* Total calls: "% time  seconds  usecs/call  calls  errors  syscall", last line "total". */
-static bool system_calls(const struct bench *b, char **argv, const char *workload, uint64_t count,
-                         uint64_t *out)
+/* Calls between the marks of a workload in the trace DIR/trace: lines that are neither the second half of
+ * a call nor a signal. */
+static uint64_t traced_calls(const struct bench *b, const char *workload)
 {
-    static char *const strace[] = {"strace", "-f", "-c", "-S", "calls", NULL};
-    if (!run_under(b, strace, argv, workload, count))
-        return false;
-    *out = counted_number(b, " total", false);
-    return true;
+    char path[4200], line[4096], begin[64], end[64];
+    uint64_t calls = 0;
+    int within = 0; /* 1: behind the first mark; 2: the second has been there */
+    snprintf(path, sizeof path, "%s/trace", b->dir);
+    snprintf(begin, sizeof begin, "/dax-bench/%s/begin\"", workload);
+    snprintf(end, sizeof end, "/dax-bench/%s/end\"", workload);
+    FILE *f = fopen(path, "r");
+    while (f && within < 2 && fgets(line, sizeof line, f)) {
+        if (strstr(line, within ? end : begin))
+            within++;
+        else if (within && !strstr(line, "resumed>") && !strstr(line, " +++ ") &&
+                 !strstr(line, " --- "))
+            calls++;
+    }
+    if (f)
+        fclose(f);
+    if (within < 2)
+        bench_die("the trace does not have both marks of", workload);
+    return calls;
 }
 
-static void count_one(const struct bench *b, char **argv, const char *workload,
-                      const char *parameter, uint64_t count)
+static bool is_counted(const struct bench *b, unsigned i)
+{
+    return bench_wants(b, counted[i].workload) && (counted[i].quick || b->size == BENCH_FULL);
+}
+
+/* All workloads in one run: tracing a start takes longest. */
+static void count_system_calls(const struct bench *b, char **argv, uint64_t count)
+{
+    char trace[4200], names[64] = "";
+    char *const strace[] = {"strace", "-f", "-s", "64", "-o", trace, NULL};
+    snprintf(trace, sizeof trace, "%s/trace", b->dir);
+    for (unsigned i = 0; i < COUNTED; i++)
+        if (is_counted(b, i))
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                     names[0] ? "," : "", counted[i].workload);
+    if (!names[0] || !run_under(b, strace, argv, names, count))
+        return;
+    for (unsigned i = 0; i < COUNTED; i++)
+        if (is_counted(b, i))
+            report(counted[i].workload, counted[i].parameter, "syscalls",
+                   (double)traced_calls(b, counted[i].workload) /
+                       (double)count_of(counted[i].workload, count),
+                   "1/op");
+}
+
+static void count_instructions(const struct bench *b, char **argv, uint64_t count)
 {
     static char *const callgrind[] = {"valgrind",
                                       "--tool=callgrind",
@@ -196,18 +253,12 @@ static void count_one(const struct bench *b, char **argv, const char *workload,
                                       "--toggle-collect=costs_measured*",
                                       "--callgrind-out-file=/dev/null",
                                       NULL};
-    uint64_t without, with;
-    if (!bench_wants(b, workload))
-        return;
-    if (system_calls(b, argv, workload, 0, &without) &&
-        system_calls(b, argv, workload, count, &with))
-        report(workload, parameter, "syscalls",
-               (double)(with > without ? with - without : 0) / (double)count, "1/op");
-    if (b->size == BENCH_TINY)
-        return; /* valgrind alone takes seconds to start */
-    if (run_under(b, callgrind, argv, workload, count))
-        report(workload, parameter, "instructions",
-               (double)counted_number(b, "Collected", true) / (double)count, "1/op");
+    for (unsigned i = 0; i < COUNTED; i++)
+        if (is_counted(b, i) && run_under(b, callgrind, argv, counted[i].workload, count))
+            report(counted[i].workload, counted[i].parameter, "instructions",
+                   (double)counted_number(b, "Collected") /
+                       (double)count_of(counted[i].workload, count),
+                   "1/op");
 }
 
 /* --- memory ------------------------------------------------------------------------------------- */
@@ -248,7 +299,7 @@ static void measure_memory(const struct bench *b)
 {
     static const unsigned numbers[] = {1, 10, 100};
     static struct kv *all[100];
-    unsigned most = b->subject == SUBJECT_MEMORY ? 1 : 100;
+    unsigned most = b->subject == SUBJECT_MEMORY ? 1 : (unsigned)bench_scale(b, 100, 100, 10);
     uint64_t random = b->seed;
     char parameter[32];
     unsigned open = 0;
@@ -279,16 +330,16 @@ int main(int argc, char **argv)
 {
     struct bench b;
     bench_start(&b, argc, argv);
+    rows = bench_scale(&b, 10000, 10000, 2000);
     if (getenv(PHASE)) {
         run_phase(&b, getenv(PHASE));
         return 0;
     }
     measure_memory(&b);
-    uint64_t count = bench_scale(&b, 5000, 1000, 50);
-    count_one(&b, argv, "select", "-", count);
-    count_one(&b, argv, "update", "-", count);
-    if (b.size != BENCH_QUICK)
-        count_one(&b, argv, "scan", "rows=1000", count / 50);
+    uint64_t count = bench_scale(&b, 5000, 1000, 10);
+    count_system_calls(&b, argv, count);
+    if (b.size != BENCH_TINY) /* valgrind alone takes seconds to start */
+        count_instructions(&b, argv, count);
     remove_phase(&b);
     return 0;
 }
