@@ -8,7 +8,8 @@
  * for a disk).
  *
  *   commit_tail, readers=0|1           p50 p99 p99.9 max us; tail ratio: p99.9 / p50; checkpoints 1 (dax
- *                                      only)
+ *                                      only); written B/op: what the kernel has to write to a disk,
+ *                                      whole folios of its page cache, log and database (0 on tmpfs)
  *   commit_tail, readers=0|1;clock=cpu p50 p99 p99.9 max us, tail ratio: the same by CPU time
  */
 #include <stdio.h>
@@ -73,6 +74,21 @@ static int64_t checkpoints(struct tail *t)
                : 0;
 }
 
+/* Bytes of page cache that this process has made the kernel write to disks. */
+static uint64_t written_bytes(void)
+{
+    char line[256];
+    unsigned long long bytes = 0;
+    bool found = false;
+    FILE *f = fopen("/proc/self/io", "r");
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = sscanf(line, "write_bytes: %llu", &bytes) == 1;
+    if (!found)
+        bench_die("/proc/self/io", "has no write_bytes");
+    fclose(f);
+    return bytes;
+}
+
 /* The least that the clocks themselves take, as they are nested in measure(). */
 static uint64_t measure_clocks(void)
 {
@@ -97,6 +113,7 @@ static void measure(struct tail *t, unsigned readers)
 {
     char parameter[64];
     int64_t before = checkpoints(t);
+    uint64_t written = written_bytes();
     memset(&t->wall, 0, sizeof(t->wall));
     memset(&t->cpu, 0, sizeof(t->cpu));
     uint64_t end = wall_ns() + t->limit_ns;
@@ -116,6 +133,8 @@ static void measure(struct tail *t, unsigned readers)
         kv_commit(t->reader);
     snprintf(parameter, sizeof(parameter), "readers=%u", readers);
     report_tail(parameter, &t->wall);
+    report("commit_tail", parameter, "written",
+           (double)(written_bytes() - written) / (double)t->wall.count, "B/op");
     if (subject_is_dax(t->bench->subject))
         report("commit_tail", parameter, "checkpoints", (double)(checkpoints(t) - before), "1");
     snprintf(parameter, sizeof(parameter), "readers=%u;clock=cpu", readers);

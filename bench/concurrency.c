@@ -1,9 +1,10 @@
-/* concurrency.c: do readers go on beside a busy writer, and do writers that contend get in each other's way?
+/* concurrency.c: do readers go on beside a busy writer, and what do writers that contend do together?
  *
  * `readers`: 0 .. 8 threads fetch random rows, each read a transaction of its own. Phases of a tenth of
  * a second alternate: readers alone, readers beside one thread that updates a random row per
  * transaction without a pause. `writers`: 1 .. 8 threads do such updates, phases with one of them
- * alternate with phases of all, half a second each, so that one who waits is seen to wait. What is compared with each other so meets the same moments of the machine.
+ * alternate with phases of all, half a second each, so that one who waits is seen to wait. What is
+ * compared with each other so meets the same moments of the machine.
  * Writers use the connections' busy timeout of ten seconds, as applications do; a statement that still
  * ends with SQLITE_BUSY is counted and repeated.
  *
@@ -13,7 +14,8 @@
  *                                   writer_rate op/s beside these readers
  *   writers, writers=N              rate op/s of all together; kept: to the phases with one;
  *                                   p50 p99 p99.9 max us of an update, waiting for the others included;
- *                                   cpu us/op over all of them; fairness: the slowest writer / the mean; busy 1/op
+ *                                   cpu us/op over all of them; fairness: the slowest writer / the mean;
+ *                                   busy 1/op
  *
  * Each value read must be one that was stored whole: its first and last word are the same.
  */

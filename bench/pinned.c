@@ -7,8 +7,9 @@
  *
  *   pinned, updates=N                   log_live (of a WAL: the file's size), file_bytes (allocated, the
  *                                       database file), sidecar_bytes (allocated; -dax or -wal), memory (DRAM
- *                                       of versions, by daxlite's own count), anonymous (memory of the process
- *                                       that no file backs), each B; time us/op since the sample before
+ *                                       of versions, by daxlite's own count), anonymous (memory of the
+ *                                       process that no file backs), each B; time and cpu
+ *                                       us/op since the sample before
  *   pinned, reader=pinned|ended|checkpointed    the same at the end of the updates, after the reader, and
  *                                       after the checkpoint
  *   pinned, -                           pages_changed 1, memory_per_page ratio (of changed pages' bytes, at
@@ -197,16 +198,18 @@ static uint64_t run_updates(struct pinned *p)
     char parameter[64];
     sample(p, "updates=0");
     for (size_t i = 0; i < sizeof(sample_at) / sizeof(*sample_at); i++) {
-        uint64_t count = p->updates * sample_at[i] / 1000 - done, begin = wall_ns();
+        uint64_t count = p->updates * sample_at[i] / 1000 - done;
+        uint64_t cpu = cpu_ns(), begin = wall_ns();
         for (uint64_t n = 0; n < count; n++, done++) {
             if (n % 64 == 0 && wall_ns() > end)
                 return done;
             update_row(p);
         }
-        double ns = (double)(wall_ns() - begin);
+        double ns = (double)(wall_ns() - begin), cpu_used = (double)(cpu_ns() - cpu);
         snprintf(parameter, sizeof(parameter), "updates=%llu", (unsigned long long)done);
         sample(p, parameter);
         report("pinned", parameter, "time", ns / 1e3 / (double)count, "us/op");
+        report("pinned", parameter, "cpu", cpu_used / 1e3 / (double)count, "us/op");
         if (file_bytes(p) + sidecar_bytes(p) > p->limit_bytes)
             break;
     }

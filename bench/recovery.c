@@ -265,7 +265,8 @@ static void measure(const struct bench *b, uint64_t database_mib, uint64_t log_m
     struct recovery r = {.bench = b, .database_mib = database_mib, .log_mib = log_mib};
     snprintf(r.name, sizeof(r.name), "recovery-%llu-%llu", (unsigned long long)database_mib,
              (unsigned long long)log_mib);
-    /* libpmemobj takes 4.3 MiB of a sidecar; a committer checkpoints when six sevenths of the rest are used. */
+    /* libpmemobj takes 4.3 MiB of a sidecar; a committer checkpoints when six sevenths of what is left
+     * are used. */
     uint64_t sidecar_mib = log_mib < 4 ? 8 : log_mib + log_mib / 4 + 5;
     snprintf(r.parameters, sizeof(r.parameters), "dax_log_size=%llum",
              (unsigned long long)sidecar_mib);
