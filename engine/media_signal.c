@@ -113,14 +113,14 @@ static bool media_read_newest(void *arg, uint64_t offset, size_t len, uint8_t *t
     return true;
 }
 
-static char *media_put_text(char *to, const char *end, const char *text)
+static char *media_put_text(char *to, char *end, const char *text)
 {
     while (*text && to < end)
         *to++ = *text++;
     return to;
 }
 
-static char *media_put_number(char *to, const char *end, uint64_t n)
+static char *media_put_number(char *to, char *end, uint64_t n)
 {
     char digits[24];
     unsigned i = sizeof digits;

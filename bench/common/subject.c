@@ -111,11 +111,9 @@ static void become_embedded(const struct bench *b, char **argv)
     (void)argv;
     if (b->subject != SUBJECT_DAX_EMBEDDED)
         usage("this program has one subject", "dax-embedded");
-#ifdef DAXLITE_CONFIG_DEFAULT /* a daxlite that has a page cache and an allocator to offer */
     const char *why;
     if (daxlite_initialize(NULL, &why) != SQLITE_OK)
         bench_die("daxlite_initialize", why);
-#endif
     if (daxlite_register(0) != SQLITE_OK)
         bench_die("daxlite_register", "failed");
 }
