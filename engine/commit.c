@@ -70,8 +70,9 @@ static void commit_build_record(struct store *s)
 }
 
 /* Store a page's new content into base: the logged lines if base held the previous version, all that
- * differs otherwise; through the cache, since it will be read. Nobody can reach base's page. false: it is bad, now or before; the content has to
- * stay in its frame. (Lines that were stored until then are in the log as well: L1.) */
+ * differs otherwise; through the cache, since it will be read. Nobody can reach base's page. false: it is
+ * bad, now or before; the content has to stay in its frame. (Lines that were stored until then are in the
+ * log as well: L1.) */
 static bool commit_apply(struct store *s, struct txn_page *p, bool has_chain)
 {
     uint8_t *base = base_at(&s->base, (uint64_t)p->page << DAX_PAGE_SHIFT);
