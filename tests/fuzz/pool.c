@@ -43,6 +43,11 @@ size_t __real_pmemobj_alloc_usable_size(PMEMoid oid);
 void *__real_pmemobj_memcpy_persist(PMEMobjpool *pool, void *to, const void *from, size_t bytes);
 void *__real_pmemobj_memset_persist(PMEMobjpool *pool, void *to, int byte, size_t bytes);
 const char *__real_pmemobj_errormsg(void);
+int __real_pmemobj_tx_begin(PMEMobjpool *pool, jmp_buf env, ...);
+enum pobj_tx_stage __real_pmemobj_tx_stage(void);
+void __real_pmemobj_tx_process(void);
+int __real_pmemobj_tx_end(void);
+int __real_pmemobj_tx_add_range_direct(const void *at, size_t bytes);
 int __real_fallocate(int fd, int mode, off_t offset, off_t len);
 int __real_madvise(void *at, size_t bytes, int advice);
 
@@ -57,6 +62,11 @@ size_t __wrap_pmemobj_alloc_usable_size(PMEMoid oid);
 void *__wrap_pmemobj_memcpy_persist(PMEMobjpool *pool, void *to, const void *from, size_t bytes);
 void *__wrap_pmemobj_memset_persist(PMEMobjpool *pool, void *to, int byte, size_t bytes);
 const char *__wrap_pmemobj_errormsg(void);
+int __wrap_pmemobj_tx_begin(PMEMobjpool *pool, jmp_buf env, ...);
+enum pobj_tx_stage __wrap_pmemobj_tx_stage(void);
+void __wrap_pmemobj_tx_process(void);
+int __wrap_pmemobj_tx_end(void);
+int __wrap_pmemobj_tx_add_range_direct(const void *at, size_t bytes);
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
 int __wrap_madvise(void *at, size_t bytes, int advice);
 
@@ -228,6 +238,44 @@ const char *__wrap_pmemobj_errormsg(void)
 }
 
 /* --- space ---------------------------------------------------------------------------------------- */
+
+/* A transaction that never aborts and that no crash meets, one at a time in a thread: WORK, ONCOMMIT,
+ * FINALLY, NONE. */
+static _Thread_local enum pobj_tx_stage pool_stage = TX_STAGE_NONE;
+
+int __wrap_pmemobj_tx_begin(PMEMobjpool *pool, jmp_buf env, ...)
+{
+    if (pool_real)
+        return __real_pmemobj_tx_begin(pool, env, TX_PARAM_NONE);
+    FUZZ_CHECK(pool_stage == TX_STAGE_NONE && pool_find(pool), "a transaction of no open pool");
+    pool_stage = TX_STAGE_WORK;
+    return 0;
+}
+
+enum pobj_tx_stage __wrap_pmemobj_tx_stage(void)
+{
+    return pool_real ? __real_pmemobj_tx_stage() : pool_stage;
+}
+
+void __wrap_pmemobj_tx_process(void)
+{
+    if (pool_real)
+        __real_pmemobj_tx_process();
+    else
+        pool_stage = pool_stage == TX_STAGE_WORK       ? TX_STAGE_ONCOMMIT
+                     : pool_stage == TX_STAGE_ONCOMMIT ? TX_STAGE_FINALLY
+                                                       : TX_STAGE_NONE;
+}
+
+int __wrap_pmemobj_tx_end(void)
+{
+    return pool_real ? __real_pmemobj_tx_end() : 0;
+}
+
+int __wrap_pmemobj_tx_add_range_direct(const void *at, size_t bytes)
+{
+    return pool_real ? __real_pmemobj_tx_add_range_direct(at, bytes) : 0;
+}
 
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
 {
