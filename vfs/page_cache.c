@@ -41,12 +41,14 @@ static void cache_shrink(struct sqlite3_pcache *c);
 /* Somebody wants something of us, or not. */
 static void cache_attend(struct sqlite3_pcache *c)
 {
-    /* Pairs with pool_owner_is_outside: the claimer may have it. */
-    if (atomic_load_explicit(&c->attention, memory_order_relaxed) & CACHE_CLAIMED) {
+    /* Acquire, here and below: whoever had claimed it may have gone since cache_try_enter looked. Pairs with
+     * pool_unclaim_all. */
+    if (atomic_load_explicit(&c->attention, memory_order_acquire) & CACHE_CLAIMED) {
+        /* Pairs with pool_owner_is_outside: the claimer may have it. */
         atomic_store_explicit(&c->busy, 0, memory_order_seq_cst);
         pool_enter_slowly(c);
     }
-    if (atomic_load_explicit(&c->attention, memory_order_relaxed) & CACHE_SHRINK) {
+    if (atomic_load_explicit(&c->attention, memory_order_acquire) & CACHE_SHRINK) {
         atomic_fetch_and_explicit(&c->attention, ~CACHE_SHRINK, memory_order_relaxed);
         cache_shrink(c);
     }

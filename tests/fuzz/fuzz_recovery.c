@@ -11,6 +11,7 @@
  * What a refused open may change: base, with dax_damaged_log=skip (docs/architecture.md, Recovery).
  * libpmemobj's own structures are taken as good: it trusts what it maps.
  */
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,14 +187,21 @@ static bool is_marked(const struct image *db, uint64_t *nonce_out)
     return set;
 }
 
-/* It was opened: a marked file with the sidecar that names its nonce. */
+/* It was opened: a marked file with the sidecar that names its nonce. One whose root is damaged may have
+ * been read without it, and made anew (salvage.c); then the old file is kept. */
 static void check_pairing(struct files *files)
 {
     struct side s;
     uint64_t nonce;
-    FUZZ_CHECK(!is_marked(&files->db, &nonce) ||
-                   (side_open(&s, &files->sidecar) && side_names(&s, nonce)),
-               "opened with the sidecar of another database");
+    char kept[PATH_MAX];
+    if (!is_marked(&files->db, &nonce))
+        return;
+    if (side_open(&s, &files->sidecar)) {
+        FUZZ_CHECK(side_names(&s, nonce), "opened with the sidecar of another database");
+        return;
+    }
+    snprintf(kept, sizeof kept, "%s-bad", sidecar_path);
+    FUZZ_CHECK(access(kept, F_OK) == 0, "opened with a sidecar that has no root, and not made anew");
 }
 
 /* As if the process had ended here, and the next one opened the files. */
