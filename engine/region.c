@@ -20,7 +20,7 @@ dax_rc region_create(struct region *r, struct dax_err *err)
     size_t lines = DAX_MAX_PAGES * sizeof(uint64_t);
     size_t nodes = (size_t)DAX_MAX_NODES * sizeof(struct node);
     size_t frames = (size_t)DAX_MAX_NODES * DAX_PAGE_BYTES;
-    size_t bytes = header + slots + words + unflushed + lines + nodes + frames;
+    size_t bytes = header + slots + words + unflushed + nodes + frames;
     uint8_t *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
@@ -28,16 +28,28 @@ dax_rc region_create(struct region *r, struct dax_err *err)
                            "cannot reserve %zu GiB of address space for page versions (it is not "
                            "memory; check ulimit -v and vm.overcommit_memory)",
                            bytes >> 30);
-    /* A core dump has no use for it. */
+    /* By itself: valgrind has no room for all in one piece. */
+    void *lines_map = mmap(NULL, lines, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (lines_map == MAP_FAILED) {
+        int e = errno;
+        munmap(map, bytes);
+        return dax_err_set(err, DAX_NOMEM, e,
+                           "cannot reserve %zu GiB of address space for lines to flush (it is not "
+                           "memory; check ulimit -v and vm.overcommit_memory)",
+                           lines >> 30);
+    }
+    /* A core dump has no use for them. */
     (void)madvise(map, bytes, MADV_DONTDUMP);
+    (void)madvise(lines_map, lines, MADV_DONTDUMP);
     r->map = map;
     r->map_bytes = bytes;
     r->header = (struct region_header *)map;
     r->slots = (struct slot *)(map + header);
     r->words = (_Atomic uint64_t *)(map + header + slots);
     r->unflushed = (struct region_unflushed *)(map + header + slots + words);
-    r->unflushed_lines = (uint64_t *)(map + header + slots + words + unflushed);
-    r->nodes = (struct node *)(map + header + slots + words + unflushed + lines);
+    r->unflushed_lines = lines_map;
+    r->nodes = (struct node *)(map + header + slots + words + unflushed);
     r->frames = (uint8_t *)r->nodes + nodes;
     r->header->magic = REGION_MAGIC;
     r->header->version = REGION_VERSION;
@@ -47,7 +59,9 @@ dax_rc region_create(struct region *r, struct dax_err *err)
 
 void region_destroy(struct region *r)
 {
-    if (r->map)
+    if (r->map) {
         munmap(r->map, r->map_bytes);
+        munmap(r->unflushed_lines, DAX_MAX_PAGES * sizeof(uint64_t));
+    }
     memset(r, 0, sizeof *r);
 }

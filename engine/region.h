@@ -1,7 +1,7 @@
 /* region.h: the state that all connections of a store share, in one position-independent mapping.
  *
- * Layout, in this order: header; reader slots; page words; lines to flush; version nodes; frames. Everything is
- * named by index. The mapping reserves address space for the limits of limits.h and costs memory
+ * Layout, in this order: header; reader slots; page words; pages to flush; version nodes; frames; and in
+ * a second mapping, at a place of its own, the lines to flush. Everything is named by index. The mapping reserves address space for the limits of limits.h and costs memory
  * only where it has been touched. It is anonymous memory of one process today; nothing in it is a
  * pointer or means something in one process only, so it can become a shared file.
  *
