@@ -347,6 +347,27 @@ static void checkpoint_note_kept(struct store *s)
 
 /* --- the whole ---------------------------------------------------------------------------------- */
 
+/* What else keeps pages from going home, if no other connection does. */
+static void checkpoint_describe(const struct store *s, uint32_t slot, size_t deferred,
+                                struct checkpoint_result *result)
+{
+    uint32_t own;
+    if (holders_pins_one(s, slot, s->pages, deferred, &own)) {
+        snprintf(result->holder, sizeof result->holder,
+                 "this connection itself is reading page %u", own);
+        return;
+    }
+    for (size_t i = 0; i < deferred; i++)
+        if (pageword_load(&s->region, s->pages[i]) & PAGEWORD_POISONED) {
+            snprintf(result->holder, sizeof result->holder,
+                     "page %u is bad and takes no store; dax_errors says more", s->pages[i]);
+            return;
+        }
+    snprintf(result->holder, sizeof result->holder,
+             "page %u had a reader that has ended meanwhile, or no frame was free for it",
+             s->pages[0]);
+}
+
 /* Rehome; while pages stay pinned by somebody else, as long as wait says. */
 static dax_rc checkpoint_rehome(struct store *s, uint32_t slot, dax_wait_fn wait, void *wait_arg,
                                 struct checkpoint_result *result, size_t *deferred_out,
@@ -366,6 +387,8 @@ static dax_rc checkpoint_rehome(struct store *s, uint32_t slot, dax_wait_fn wait
         bool others = holders_describe(s, slot, s->pages, *deferred_out, result->holder,
                                        sizeof result->holder);
         result->busy = true;
+        if (!others)
+            checkpoint_describe(s, slot, *deferred_out, result);
         if (!others || !wait || !wait(wait_arg, count))
             return DAX_OK;
         result->busy = false;

@@ -481,6 +481,8 @@ static bool conn_wait_writer(struct conn *c, enum checkpoint_mode mode, dax_wait
                      "connection %llu of process %d is writing",
                      (unsigned long long)GUARDED_GET(r->slots[owner].number),
                      GUARDED_GET(r->slots[owner].owner_pid));
+        else
+            snprintf(result->holder, sizeof result->holder, "whoever was writing has just ended");
         result->busy = true;
         return false;
     }

@@ -158,7 +158,7 @@ struct checkpoint_result {
     uint64_t log_bytes_after;
     uint64_t pages_rehomed;
     uint64_t pages_relogged;
-    char holder[256];          /* who is in the way: pid, thread, connection, age, page; or "" */
+    char holder[256];          /* busy: who is in the way (pid, thread, connection, age, page), or what */
 };
 
 /* c may hold a snapshot, and its own pins are not waited for; within its own write transaction:

@@ -83,6 +83,23 @@ size_t holders_list(const struct store *s, uint32_t self, struct holder_info *ou
     return n;
 }
 
+bool holders_pins_one(const struct store *s, uint32_t slot, const uint32_t *pages, size_t count,
+                      uint32_t *page_out)
+{
+    const struct region *r = &s->region;
+    if (slot == UINT32_MAX || !GUARDED_GET(r->slots[slot].snapshot))
+        return false;
+    for (unsigned k = 0; k < DAX_SLOT_PINS; k++) {
+        uint64_t pin = GUARDED_GET(r->slots[slot].pins[k]);
+        for (size_t p = 0; pin && p < count; p++)
+            if (holders_pin_covers(r, pin, pages[p])) {
+                *page_out = pages[p];
+                return true;
+            }
+    }
+    return false;
+}
+
 bool holders_describe(const struct store *s, uint32_t self, const uint32_t *pages, size_t count,
                       char *buf, size_t buf_bytes)
 {

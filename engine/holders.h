@@ -14,6 +14,10 @@ size_t holders_list(const struct store *s, uint32_t self, struct holder_info *ou
 bool holders_describe(const struct store *s, uint32_t self, const uint32_t *pages, size_t count,
                       char *buf, size_t buf_bytes);
 
+/* Has `slot` (UINT32_MAX: none) itself a pin on one of the pages? *page_out: on which. */
+bool holders_pins_one(const struct store *s, uint32_t slot, const uint32_t *pages, size_t count,
+                      uint32_t *page_out);
+
 /* Describe the oldest slot other than `self` that keeps pages from `first` on in the file: by a
  * snapshot older than txid, or by a pin. false: nobody else does. */
 bool holders_describe_beyond(const struct store *s, uint32_t self, uint64_t first, uint64_t txid,

@@ -582,7 +582,9 @@ static void op_checkpoint(struct user *u, struct input *in)
     if (rc != DAX_OK || !m.active)
         return;
     FUZZ_CHECK(!other_writer(u) || result.busy, "a checkpoint past another writer");
-    FUZZ_CHECK(result.busy == (result.holder[0] != '\0'), "busy and \"%s\"", result.holder);
+    FUZZ_CHECK(result.busy == (result.holder[0] != '\0'), "busy %d and \"%s\"", result.busy,
+               result.holder);
+    fuzz_trace("busy: %s", result.holder);
     if (m.crashed)
         crash_check(m.committed, m.committed);
 }

@@ -81,6 +81,12 @@ static bool documented(const char *key, const char *value, struct uri_options *o
         o->zero_copy = i == 1;
         return true;
     }
+    if (strcmp(key, "dax_probe") == 0) {
+        if (!is_one_of(value, "off", "on", NULL, &i))
+            return false;
+        o->engine.no_probe = i == 0;
+        return true;
+    }
     if (strcmp(key, "dax_damaged_log") == 0) {
         if (!is_one_of(value, "refuse", "skip", NULL, &i))
             return false;
@@ -146,6 +152,7 @@ static void run_pairs(char *text)
                        got.engine.private_bytes == want.engine.private_bytes &&
                        got.engine.persist == want.engine.persist &&
                        got.engine.skip_damaged_log == want.engine.skip_damaged_log &&
+                       got.engine.no_probe == want.engine.no_probe &&
                        got.zero_copy == want.zero_copy,
                    "a value is not the documented one");
     }
@@ -262,7 +269,9 @@ void fuzz_seeds(fuzz_seed_fn seed)
                                         "dax_persist=volatile",
                                         "dax_=1",
                                         "dax_log_size",
-                                        "immutable=0&nolock=off"};
+                                        "immutable=0&nolock=off",
+                                        "dax_probe=off&dax_zero_copy=on",
+                                        "dax_probe=1"};
     for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++)
         for (unsigned how = 0; how < 4; how += how ? 2 : 1) {
             char name[32], data[256] = {(char)how};

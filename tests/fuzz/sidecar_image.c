@@ -160,15 +160,15 @@ bool side_same(const struct image *like, const struct image *a, const struct ima
     return same;
 }
 
-bool side_names(const struct side *s, uint64_t nonce)
+bool side_names(const struct image *image, uint64_t nonce)
 {
-    uint64_t places[2] = {s->root_at + offsetof(struct sidecar_root, cursor),
-                          s->root.twin_offset + offsetof(struct sidecar_twin, cursor)};
-    for (unsigned i = 0; i < 4; i++) {
-        struct cursor_slot c;
-        image_read(s->image, &c, sizeof c, places[i / 2] + i % 2 * sizeof c);
-        if (c.seq != 0 && c.nonce == nonce && c.hash == slot_hash(&c))
-            return true;
-    }
+    static_assert(sizeof(struct cursor_slot) == DAX_LINE_BYTES, "a slot is a line");
+    for (size_t i = 0; i < image->count; i++)
+        for (unsigned at = 0; at < IMAGE_PAGE; at += DAX_LINE_BYTES) {
+            struct cursor_slot c;
+            memcpy(&c, image->pages[i].bytes + at, sizeof c);
+            if (c.seq != 0 && c.nonce == nonce && c.hash == slot_hash(&c))
+                return true;
+        }
     return false;
 }

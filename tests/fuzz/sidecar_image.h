@@ -47,7 +47,8 @@ void side_fit_record(struct side *s, uint64_t lsn);
  * itself may change.) */
 bool side_same(const struct image *like, const struct image *a, const struct image *b);
 
-/* Does a whole cursor slot, in root or twin, name this nonce? */
-bool side_names(const struct side *s, uint64_t nonce);
+/* Does a whole cursor slot name this nonce, wherever it lies? (A root that is damaged does not say where
+ * the twin is, which may be all that recovery had.) */
+bool side_names(const struct image *image, uint64_t nonce);
 
 #endif
