@@ -38,6 +38,10 @@
 /* Pages one base pin may span: SQLite's largest page is 64 KiB. */
 #define DAX_PIN_PAGES 16u
 
+/* Transactions are numbered from 1 in each life of a log. No database gets this far, a damaged number does:
+ * it is refused where it is read, so that none ever wraps around to 0, which means "no snapshot". */
+#define DAX_TXID_MAX (UINT64_MAX >> 1)
+
 /* Recent commits whose file size a starting snapshot can still look up; one that takes longer than
  * so many commits between two loads starts over. Power of two. */
 #define DAX_COMMIT_RING 64u

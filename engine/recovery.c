@@ -429,7 +429,7 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
         rc = sidecar_cursor_read(&s->sidecar, cursor_out, err);
     if (rc != DAX_OK)
         return rc;
-    if (cursor_out->txid == 0) /* the first state of a database is 1 */
+    if (cursor_out->txid < 1 || cursor_out->txid > DAX_TXID_MAX)
         return dax_err_set(err, DAX_CORRUPT, 0,
                            "the cursor of the log \"%s\" is damaged: restore it and %s from a backup",
                            s->sidecar_path, s->base.path);
