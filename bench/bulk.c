@@ -49,7 +49,7 @@ static void load(const struct bench *b, struct kv *kv, uint64_t rows)
     report("load", NULL, "time", (double)wall / 1e9, "s");
     report("load", NULL, "cpu", (double)cpu / 1e9, "s");
     report("load", NULL, "rate", (double)rows * 1e9 / (double)wall, "rows/s");
-    if (b->subject == SUBJECT_MEMORY)
+    if (subject_keeps_nothing(b->subject))
         return;
     report("load", NULL, "stored_total", (double)stored_total(&before, &after), "B");
     uint64_t size = b->subject == SUBJECT_LMDB

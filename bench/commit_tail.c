@@ -156,7 +156,7 @@ int main(int argc, char **argv)
     load_rows(&t);
     measure(&t, 0);
     /* A reader keeps a rollback journal's writer out, and :memory: has no second connection. */
-    if (b.subject != SUBJECT_MEMORY && b.subject != SUBJECT_ROLLBACK) {
+    if (!subject_keeps_nothing(b.subject) && b.subject != SUBJECT_ROLLBACK) {
         t.reader = kv_open(&b, "commit_tail");
         measure(&t, 1);
         kv_close(t.reader);

@@ -287,7 +287,7 @@ int main(int argc, char **argv)
 {
     struct bench b;
     bench_start(&b, argc, argv);
-    if (b.subject == SUBJECT_MEMORY)
+    if (subject_keeps_nothing(b.subject))
         bench_skip("each connection to :memory: is a database of its own");
     struct arena a = {.bench = &b, .rows = bench_scale(&b, 100000, 100000, 2000)};
     uint64_t pairs = bench_scale(&b, 10, 2, 2);

@@ -299,19 +299,19 @@ static void measure_memory(const struct bench *b)
 {
     static const unsigned numbers[] = {1, 10, 100};
     static struct kv *all[100];
-    unsigned most = b->subject == SUBJECT_MEMORY ? 1 : (unsigned)bench_scale(b, 100, 100, 10);
+    unsigned most = subject_keeps_nothing(b->subject) ? 1 : (unsigned)bench_scale(b, 100, 100, 10);
     uint64_t random = b->seed;
     char parameter[32];
     unsigned open = 0;
     if (!bench_wants(b, "memory"))
         return;
-    if (b->subject != SUBJECT_MEMORY)
+    if (!subject_keeps_nothing(b->subject))
         fill_elsewhere(b, random);
     uint64_t before = anonymous_bytes();
     for (unsigned i = 0; i < sizeof numbers / sizeof *numbers && numbers[i] <= most; i++) {
         for (; open < numbers[i]; open++) {
             all[open] = kv_open(b, "memory");
-            if (b->subject == SUBJECT_MEMORY)
+            if (subject_keeps_nothing(b->subject))
                 fill(all[open], &random);
             for (unsigned k = 0; k < 200; k++)
                 one(all[open], "select", &random);

@@ -229,7 +229,7 @@ int main(int argc, char **argv)
     struct bench b;
     struct reader before, reader;
     bench_start(&b, argc, argv);
-    if (b.subject == SUBJECT_MEMORY)
+    if (subject_keeps_nothing(b.subject))
         bench_skip("each connection to :memory: is a database of its own");
     if (b.subject == SUBJECT_ROLLBACK)
         bench_skip("a reader keeps the writer out");

@@ -289,7 +289,7 @@ int main(int argc, char **argv)
     static const uint64_t databases[] = {10, 100, 1000}, logs[] = {16, 64};
     struct bench b;
     bench_start(&b, argc, argv);
-    if (b.subject == SUBJECT_MEMORY)
+    if (subject_keeps_nothing(b.subject))
         bench_skip("nothing is left to recover");
     if (b.subject == SUBJECT_LMDB)
         bench_skip("has no log");

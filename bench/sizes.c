@@ -92,7 +92,7 @@ static void measure_size(const struct bench *b, uint64_t bytes, const char *text
     random_fill(&s.random, s.row, sizeof s.row);
     s.kv = kv_open(b, name);
     fill(&s);
-    if (b->subject != SUBJECT_MEMORY)
+    if (!subject_keeps_nothing(b->subject))
         reopened(b, &s, size, name);
     measure_time(
         &(struct measure){.workload = "select", .parameter = parameter, .op = op_select, .arg = &s},

@@ -212,7 +212,7 @@ void stores_read(const struct bench *b, sqlite3 *db, struct stores *out)
         read_dax(db, out);
     } else if (b->subject == SUBJECT_LMDB) {
         out->base_bytes = process_written();
-    } else if (b->subject != SUBJECT_MEMORY) {
+    } else if (!subject_keeps_nothing(b->subject)) {
         if (!b->counted)
             bench_die("stores_read", "stock SQLite is counted with b->counted only");
         out->log_bytes = atomic_load_explicit(&counted.log_bytes, memory_order_relaxed);

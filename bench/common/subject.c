@@ -19,7 +19,8 @@ static const char *const subject_names[SUBJECTS] = {
     [SUBJECT_DAX] = "dax",           [SUBJECT_DAX_EMBEDDED] = "dax-embedded",
     [SUBJECT_WAL_FULL] = "wal-full", [SUBJECT_WAL_NORMAL] = "wal-normal",
     [SUBJECT_WAL_MMAP] = "wal-mmap", [SUBJECT_ROLLBACK] = "rollback",
-    [SUBJECT_MEMORY] = "memory",     [SUBJECT_LMDB] = "lmdb",
+    [SUBJECT_MEMORY] = "memory",     [SUBJECT_MEMDB] = "memdb",
+    [SUBJECT_LMDB] = "lmdb",
 };
 
 /* For messages of a process that has one subject. */
@@ -206,6 +207,8 @@ sqlite3 *subject_open_with(const struct bench *b, const char *name, const char *
         bench_die("subject_open", "lmdb has no SQL: kv.h, or bench_skip");
     if (b->subject == SUBJECT_MEMORY)
         snprintf(uri, sizeof uri, ":memory:");
+    else if (b->subject == SUBJECT_MEMDB)
+        snprintf(uri, sizeof uri, "file:%s?vfs=memdb", name);
     else if (subject_is_dax(b->subject))
         snprintf(uri, sizeof uri, "file:%s/%s.db?vfs=dax%s%s", b->dir, name, parameters ? "&" : "",
                  parameters ? parameters : "");

@@ -26,6 +26,8 @@
  *   wal-mmap      wal-full with mmap_size = 2 GiB
  *   rollback      stock SQLite, journal_mode=DELETE, synchronous=FULL
  *   memory        stock SQLite, :memory: (each open is a database of its own)
+ *   memdb         stock SQLite on its own VFS of that name: a file in DRAM that no other connection sees,
+ *                 nothing of it durable. What SQLite costs where a VFS stands below it
  *   lmdb          LMDB, durable default, through kv.h
  *
  * SQLite's cache has its default size in all of them, and connections are without mutex: one thread
@@ -46,6 +48,7 @@ enum subject {
     SUBJECT_WAL_MMAP,
     SUBJECT_ROLLBACK,
     SUBJECT_MEMORY,
+    SUBJECT_MEMDB,
     SUBJECT_LMDB,
     SUBJECTS
 };
@@ -89,6 +92,12 @@ static inline bool subject_is_dax(enum subject s)
     return s == SUBJECT_DAX || s == SUBJECT_DAX_EMBEDDED;
 }
 
+/* Each open is a database of its own, nothing is stored. */
+static inline bool subject_keeps_nothing(enum subject s)
+{
+    return s == SUBJECT_MEMORY || s == SUBJECT_MEMDB;
+}
+
 /* Stock SQLite with a file. */
 static inline bool subject_is_stock_file(enum subject s)
 {
@@ -99,7 +108,7 @@ static inline bool subject_is_stock_file(enum subject s)
 /* --- SQLite ------------------------------------------------------------------------------------ */
 
 /* A connection to DIR/name.db as the subject has it, all pragmas set; busy timeout 10 s. Any thread,
- * any number of times (memory: a new database each time). parameters: further URI parameters for
+ * any number of times (memory, memdb: a new database each time). parameters: further URI parameters for
  * dax ("dax_zero_copy=off"), NULL for none, ignored elsewhere. Not for lmdb. */
 sqlite3 *subject_open_with(const struct bench *b, const char *name, const char *parameters);
 sqlite3 *subject_open(const struct bench *b, const char *name);

@@ -11,7 +11,8 @@ from samples import Key, number_of, parameters_of
 
 COLOURS = {
     "dax": "#0072B2", "dax-embedded": "#56B4E9", "wal-full": "#D55E00", "wal-normal": "#E69F00",
-    "wal-mmap": "#CC79A7", "rollback": "#8C8C8C", "memory": "#009E73", "lmdb": "#222222",
+    "wal-mmap": "#CC79A7", "rollback": "#8C8C8C", "memory": "#009E73", "memdb": "#8FD9C0",
+    "lmdb": "#222222",
 }
 
 # keys: (label, workload, parameter, metric) for each group of bars.

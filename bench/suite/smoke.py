@@ -28,12 +28,12 @@ LEFT_OUT = {
     "sizes": set(),
     "costs": set(),
     "ycsb": set(),
-    "first_pin": STOCK | {"memory", "lmdb"},
+    "first_pin": STOCK | {"memory", "memdb", "lmdb"},
     "tpcc": {"lmdb"},
-    "concurrency": {"memory"},
-    "pinned": {"memory", "rollback"},
+    "concurrency": {"memory", "memdb"},
+    "pinned": {"memory", "memdb", "rollback"},
     "commit_tail": set(),
-    "recovery": {"memory", "lmdb", "rollback"},
+    "recovery": {"memory", "memdb", "lmdb", "rollback"},
 }
 # Nothing takes no time. (A count of bytes, fences or system calls may be none; so may the rate of a thread
 # that has a few milliseconds on a busy machine.)

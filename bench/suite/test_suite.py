@@ -171,15 +171,16 @@ class Document(unittest.TestCase):
     def test_the_document_says_what_was_measured_and_what_was_not(self):
         samples = samples_of([("dax", 0, "w", "-", "time", 1), ("dax", 1, "w", "-", "time", 3),
                               ("a", 0, "w", "-", "time", 4), ("wal-full", 0, "w", "-", "time", 4)])
-        verdicts = marks.judge(samples, [marks.Mark("first", key("dax"), 1.5, True, ""),
+        floor = marks.Ratio(key("a"), key("wal-full"))
+        verdicts = marks.judge(samples, [marks.Mark("first", key("dax"), 1.5, True, "", floor),
                                          marks.Mark("second", key("b"), 1, True, "")])
         run = SimpleNamespace(how="A run.", facts=[("kernel", "6")], warnings=[],
                               errors=["something"], skipped=["lmdb: no"])
         with tempfile.NamedTemporaryFile("r", encoding="utf-8") as stream:
             document.write(stream.name, run, samples, verdicts, [])
             text = stream.read()
-        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | - | **not met** |", text)
-        self.assertIn("| second | <= 1 | - | - | not measured |", text)
+        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | - | 1 | **not met** |", text)
+        self.assertIn("| second | <= 1 | - | - | - | not measured |", text)
         self.assertIn("0 of 1 that were measured are met", text)
         self.assertIn("| w | - | time | us | 2 (1 .. 3) | 4 4x |", text)
         self.assertIn("- something", text)
@@ -243,6 +244,16 @@ class Runner(unittest.TestCase):
             self.assertIn(said, text)
         self.assertIn("tmpfs,good,memory,w,-,time,us,2,3,3,3,1.5,1.5,1.5\n", csv)
         self.assertIn("tmpfs,broken,dax,w,-,time,us,2,4,4,4,1,1,1\n", csv)
+
+    def test_memdb_is_asked_only_what_has_a_floor(self):
+        said = 'echo "result,${*},-,time,2,us" | tr " " "_"\n'
+        program = "#!/bin/sh\n" + said
+        for name, arguments, asked in (
+                ("tpcc", (), "--workloads_tpcc"), ("good", (), None), ("good", ("--subjects", "memdb"), "")):
+            _, _, csv = self.run_suite({name: program}, *arguments, "--rounds", "1")
+            lines = [line for line in csv.splitlines() if f",{name},memdb," in line]
+            self.assertEqual(len(lines), asked is not None, (name, arguments))
+            self.assertTrue(all(asked in line for line in lines), lines)
 
     def test_the_first_round_is_whole_and_later_ones_need_time(self):
         _, text, csv = self.run_suite({"good": GOOD}, "--rounds", "3", "--minutes", "0")
