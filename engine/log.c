@@ -303,15 +303,16 @@ static bool log_header_fits(const struct store *s, const struct record_header *h
     return log_round(descriptors) <= payload;
 }
 
-dax_rc log_read(struct store *s, uint64_t lsn, bool *valid_out, struct dax_err *err)
+/* log_read, of a record whose header is loaded. */
+static dax_rc log_read_rest(struct store *s, uint64_t lsn, const struct record_header *header,
+                            bool *valid_out, struct dax_err *err)
 {
-    struct record_header h;
+    struct record_header h = *header;
     *valid_out = false;
-    dax_rc rc = log_load(s, lsn, &h, sizeof h, err);
-    if (rc != DAX_OK || !log_header_fits(s, &h, lsn))
-        return rc;
+    if (!log_header_fits(s, &h, lsn))
+        return DAX_OK;
     size_t bytes = (size_t)h.length_lines * DAX_LINE_BYTES;
-    rc = log_reserve(s, bytes, err);
+    dax_rc rc = log_reserve(s, bytes, err);
     if (rc != DAX_OK)
         return rc;
     uint8_t *b = s->log.buffer;
@@ -334,13 +335,35 @@ dax_rc log_read(struct store *s, uint64_t lsn, bool *valid_out, struct dax_err *
     return DAX_OK;
 }
 
+dax_rc log_read(struct store *s, uint64_t lsn, bool *valid_out, struct dax_err *err)
+{
+    struct record_header h;
+    *valid_out = false;
+    dax_rc rc = log_load(s, lsn, &h, sizeof h, err);
+    return rc == DAX_OK ? log_read_rest(s, lsn, &h, valid_out, err) : rc;
+}
+
+/* Bytes from the line at lsn to the next page, or to the end of the ring. */
+static uint64_t log_rest_of_page(const struct store *s, uint64_t lsn)
+{
+    uint64_t place = lsn % s->sidecar.ring_bytes, left = s->sidecar.ring_bytes - place;
+    uint64_t rest = DAX_PAGE_BYTES - (uintptr_t)(s->sidecar.ring + place) % DAX_PAGE_BYTES;
+    return rest < left ? rest : left;
+}
+
 dax_rc log_find_later(struct store *s, uint64_t lsn, uint64_t *found_out, struct dax_err *err)
 {
     *found_out = 0;
     uint64_t end = lsn + s->sidecar.ring_bytes;
-    for (uint64_t at = lsn + DAX_LINE_BYTES; at < end; at += DAX_LINE_BYTES) {
-        bool valid;
-        dax_rc rc = log_read(s, at, &valid, err);
+    for (uint64_t at = lsn + DAX_LINE_BYTES, step; at < end; at += step) {
+        struct record_header h;
+        bool valid = false;
+        dax_rc rc = log_load(s, at, &h, sizeof h, err);
+        /* Memory fails by pages: no line of this one holds a header. (Asked line by line, a ring that
+         * cannot be read takes a signal and several system calls for each of them.) */
+        step = rc == DAX_IO_MEDIA ? log_rest_of_page(s, at) : DAX_LINE_BYTES;
+        if (rc == DAX_OK)
+            rc = log_read_rest(s, at, &h, &valid, err);
         if (rc == DAX_IO_MEDIA)
             continue; /* no whole record there */
         if (rc != DAX_OK)

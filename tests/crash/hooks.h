@@ -47,6 +47,7 @@ struct hooks {
     struct trace *record; /* NULL: no */
     bool undo;            /* the image notes what changes */
     bool pool_cached;     /* opening the image's pool gives `pool` */
+    bool pool_checked;    /* libpmemobj's part of it has been found to be good */
     void *pool;
     uint64_t random;         /* state of what getrandom gives */
     uint64_t ring_bytes_max; /* 0: as the pool has it */

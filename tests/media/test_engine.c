@@ -317,6 +317,39 @@ START_TEST(a_bad_page_of_the_log_stops_no_commit)
 }
 END_TEST
 
+/* Each fault is a signal and system calls: a ring of 8 MiB has 2048 pages, and 64 times as many lines. */
+START_TEST(the_search_for_later_records_asks_each_bad_page_of_the_log_once)
+{
+    const char *path = unit_path("app.db"), *sidecar = db_sidecar(path);
+    struct conn *c = made(path);
+    struct store *s = c->store;
+    uint64_t ring = (uint64_t)(s->sidecar.ring - (uint8_t *)s->sidecar.pool), found, behind, bad;
+    struct guard_counts before, after;
+    uint64_t first = db_status(c).lsn_tail, version = 2;
+    do { /* until a record begins where a page does, several pages on */
+        db_write(c, 3, 4, version++);
+        behind = db_status(c).lsn_tail;
+    } while (behind % DB_PAGE != 0 || behind - first < 6 * DB_PAGE);
+    db_write(c, 3, 4, version++);
+    bad = behind / DB_PAGE - 3;
+    for (unsigned i = 0; i < 3; i++)
+        bad_page_add(sidecar, (ring + (bad + i) * DB_PAGE % s->sidecar.ring_bytes) / DB_PAGE,
+                     EVERY_WAY);
+    /* From the last line before them: what begins right behind them is found. */
+    guard_count(&before);
+    db_ok(log_find_later(s, bad * DB_PAGE - DAX_LINE_BYTES, &found, &err));
+    guard_count(&after);
+    ck_assert_uint_eq(found, behind);
+    ck_assert_uint_eq(after.caught - before.caught, 3);
+    /* From the middle of one. */
+    db_ok(log_find_later(s, (bad + 2) * DB_PAGE + 5 * DAX_LINE_BYTES, &found, &err));
+    guard_count(&before);
+    ck_assert_uint_eq(found, behind);
+    ck_assert_uint_eq(before.caught - after.caught, 1);
+    db_close(c);
+}
+END_TEST
+
 START_TEST(a_bad_twin_is_written_anew)
 {
     const char *path = unit_path("app.db"), *sidecar = db_sidecar(path);
@@ -1212,6 +1245,7 @@ int main(void)
     tcase_add_test(tc, part_of_a_bad_page_cannot_be_written_and_the_transaction_goes_on_without_it);
     tcase_add_test(tc, growth_over_a_bad_page_goes_through_memory);
     tcase_add_test(tc, a_bad_page_of_the_log_stops_no_commit);
+    tcase_add_test(tc, the_search_for_later_records_asks_each_bad_page_of_the_log_once);
     tcase_add_test(tc, a_bad_twin_is_written_anew);
     tcase_add_test(tc, what_the_file_still_has_is_repaired_from_it);
     tcase_add_loop_test(tc, a_repair_leaves_a_page_alone_that_a_reader_has_pinned, 0, 4);
