@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/report.h"
 #include "bench/common/stores.h"
@@ -76,6 +77,7 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
     struct latency *l = calloc(2, sizeof *l);
     if (!l)
         bench_die("measure_time", "no memory");
+    alone_begin();
     uint64_t batch = find_batch(m, budget, &first);
     for (; measure_more(&done, budget); first += batch) {
         run_batch(m->op, m->arg, first, batch, &done);
@@ -87,6 +89,7 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
         if (m->undo)
             run_timed(m->undo, m->arg, first, batch, &l[1]);
     }
+    alone_end();
     report_times(m->workload, m, &done, &l[0]);
     if (m->undo)
         report_times(m->undo_workload, m, &undone, &l[1]);
