@@ -11,7 +11,7 @@
 #include "bench/common/subject.h"
 
 static struct {
-    bool is; /* between the two calls */
+    bool is;         /* between the two calls */
     cpu_set_t cores; /* what it was before, and the next two */
     int policy;
     struct sched_param priority;
@@ -37,7 +37,7 @@ void alone_begin(void)
         sched_getaffinity(0, sizeof alone.cores, &alone.cores) != 0)
         bench_die("alone_begin", strerror(errno));
     /* The two go together: bound to a core without the priority it would wait for that one. */
-    if (getenv("DAX_BENCH_SHARED") || sched_setscheduler(0, SCHED_FIFO, &first) != 0)
+    if (getenv("DAX_BENCH_SHARED") || sched_setscheduler(0, SCHED_RR, &first) != 0)
         return;
     last_core(&alone.cores, &one);
     if (sched_setaffinity(0, sizeof one, &one) != 0)

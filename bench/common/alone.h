@@ -7,8 +7,9 @@
  * only, and of a few seconds: the kernel gives everybody else on that core at least 5 % of each second.
  * Set-up and threads that run beside each other are not measured like this.
  *
- * Does nothing, and is no error, where it is not permitted or DAX_BENCH_SHARED is in the environment:
- * bench/run says in its document which it was. The two calls do not nest.
+ * Does nothing, and is no error, where it is not permitted or DAX_BENCH_SHARED is in the environment
+ * (bench_start puts it there for --tiny, whose times mean nothing): bench/run says in its document which it
+ * was. The two calls do not nest.
  */
 #ifndef BENCH_ALONE_H
 #define BENCH_ALONE_H

@@ -55,7 +55,7 @@ def may_be_alone():
     child = os.fork()
     if child == 0:
         try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
             os._exit(0)
         except OSError:
             os._exit(1)
