@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
 #include "bench/common/report.h"
@@ -116,6 +117,7 @@ static void measure(struct tail *t, unsigned readers)
     uint64_t written = written_bytes();
     memset(&t->wall, 0, sizeof(t->wall));
     memset(&t->cpu, 0, sizeof(t->cpu));
+    alone_begin();
     uint64_t end = wall_ns() + t->limit_ns;
     for (uint64_t i = 0; i < t->updates; i++) {
         if (readers && i % READER_RENEWED == 0)
@@ -129,6 +131,7 @@ static void measure(struct tail *t, unsigned readers)
         if (now > end)
             break;
     }
+    alone_end();
     if (readers)
         kv_commit(t->reader);
     snprintf(parameter, sizeof(parameter), "readers=%u", readers);

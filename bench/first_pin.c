@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
@@ -71,9 +72,11 @@ static double time_scan(sqlite3 *db, const struct shape *s, int way)
     const char *counter = ways[way].pins ? "SELECT dax_status() ->> '$.counters.reads_pinned_base'"
                                          : "SELECT dax_status() ->> '$.counters.reads_copied'";
     int64_t reads = sql_number(db, counter);
+    alone_begin();
     uint64_t start = cpu_ns();
     int64_t sum = sql_number(db, "SELECT sum(n) FROM t");
     uint64_t ns = cpu_ns() - start;
+    alone_end();
     reads = sql_number(db, counter) - reads;
     if (sum != s->sum)
         bench_die(s->name, "another result than before");

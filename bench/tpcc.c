@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
@@ -31,6 +32,7 @@ struct run {
 
 struct worker {
     struct run *run;
+    bool alone; /* the only client */
     sqlite3 *db;
     struct tpcc_client client;
     struct latency latency[TPCC_KINDS];
@@ -45,6 +47,8 @@ static void *worker_main(void *arg)
     struct worker *w = arg;
     enum tpcc_kind kind;
     pthread_barrier_wait(&w->run->start);
+    if (w->alone)
+        alone_begin();
     uint64_t cpu = cpu_ns();
     uint64_t now = w->begin_ns = wall_ns(), end = now + w->run->limit_ns;
     for (uint64_t i = 0; i < w->run->transactions && now < end; i++) {
@@ -56,6 +60,8 @@ static void *worker_main(void *arg)
     }
     w->end_ns = now;
     w->cpu_ns = cpu_ns() - cpu;
+    if (w->alone)
+        alone_end();
     return NULL;
 }
 
@@ -110,6 +116,7 @@ static void run_clients(struct run *r, sqlite3 *db, unsigned clients, struct tpc
     for (unsigned i = 0; i < clients; i++) {
         struct worker *w = &workers[i];
         w->run = r;
+        w->alone = clients == 1;
         w->db = i == 0 ? db : subject_open(r->bench, "tpcc");
         if (tpcc_client_open(&w->client, w->db, &r->scale, r->bench->seed, clients * 16 + i))
             bench_die("prepare", sqlite3_errmsg(w->db));

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
 #include "bench/common/report.h"
@@ -143,8 +144,9 @@ static void run_workload(struct ycsb *y, const struct workload *w, uint64_t oper
 {
     static struct latency latency[OPERATIONS];
     char parameter[32];
-    uint64_t done = 0, cpu = cpu_ns(), begin = wall_ns(), now = begin;
     memset(latency, 0, sizeof(latency));
+    alone_begin();
+    uint64_t done = 0, cpu = cpu_ns(), begin = wall_ns(), now = begin;
     for (; done < operations && now - begin < limit_ns; done++) {
         enum operation op = run_operation(y, w);
         uint64_t after = wall_ns();
@@ -152,6 +154,7 @@ static void run_workload(struct ycsb *y, const struct workload *w, uint64_t oper
         now = after;
     }
     cpu = cpu_ns() - cpu;
+    alone_end();
     report(w->name, NULL, "cpu", (double)cpu / 1e3 / (double)done, "us/op");
     report(w->name, NULL, "time", (double)(now - begin) / 1e3 / (double)done, "us/op");
     report(w->name, NULL, "rate", (double)done * 1e9 / (double)(now - begin), "op/s");

@@ -572,11 +572,12 @@ static dax_rc base_check_end(const struct base *b, uint64_t bytes, struct dax_er
                        b->path);
 }
 
-/* Growth step: at most an eighth of the file. */
-static uint64_t base_step(uint64_t file_bytes)
+/* Growth step: at most an eighth of the file, where each growth has to be synced; on a tmpfs a 32nd: what
+ * is allocated ahead there is memory, and its page faults are taken for nothing. */
+static uint64_t base_step(const struct base *b, uint64_t file_bytes)
 {
-    uint64_t step = DAX_GROW_BYTES_MIN;
-    while (step < DAX_GROW_BYTES_MAX && step * 8 < file_bytes)
+    uint64_t step = DAX_GROW_BYTES_MIN, part = b->persist->mode == PERSIST_VOLATILE ? 32 : 8;
+    while (step < DAX_GROW_BYTES_MAX && step * part < file_bytes)
         step *= 2;
     return step;
 }
@@ -600,7 +601,7 @@ dax_rc base_reserve(struct base *b, uint64_t bytes, struct dax_err *err)
     }
     dax_rc rc;
     uint64_t target =
-        base_min(base_round_up(need, base_step(base_min(need, b->file_bytes))), limit);
+        base_min(base_round_up(need, base_step(b, base_min(need, b->file_bytes))), limit);
     rc = base_fill(b, base_min(target, b->file_bytes), err);
     if (rc == DAX_FULL && need < target)
         rc = base_fill(b, base_min(need, b->file_bytes), err);
@@ -709,7 +710,7 @@ dax_rc base_scratch_reserve(struct base *b, uint64_t in_use_bytes, uint64_t byte
                            DAX_SCRATCH_GAP_BYTES;
     }
     uint64_t target =
-        base_min(base_round_up(need, base_step(b->scratch_bytes)), BASE_SCRATCH_BYTES_MAX);
+        base_min(base_round_up(need, base_step(b, b->scratch_bytes)), BASE_SCRATCH_BYTES_MAX);
     rc = base_scratch_grow(b, target, err);
     if (rc == DAX_FULL && need < target)
         rc = base_scratch_grow(b, need, err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/report.h"
 #include "bench/common/stores.h"
@@ -37,20 +38,38 @@ static void run_timed(measure_fn op, void *arg, uint64_t first, uint64_t count, 
     }
 }
 
-/* As many operations as take about a tenth of the time, warming up on the way; *first moves on. */
-static uint64_t find_batch(const struct measure *m, uint64_t budget, uint64_t *first)
+/* A batch that is not measured. */
+static uint64_t run_warm(const struct measure *m, uint64_t *first, uint64_t count,
+                         struct totals *warm)
 {
-    struct totals warm = {0};
+    uint64_t wall = run_batch(m->op, m->arg, *first, count, warm);
+    if (m->undo)
+        run_batch(m->undo, m->arg, *first, count, warm);
+    *first += count;
+    return wall;
+}
+
+/* As many operations as take about a tenth of the time; *first moves on. */
+static uint64_t find_batch(const struct measure *m, uint64_t budget, uint64_t *first,
+                           struct totals *warm)
+{
     for (uint64_t count = 1;; count *= 2) {
         if (m->batch && count >= m->batch)
             return m->batch;
-        uint64_t wall = run_batch(m->op, m->arg, *first, count, &warm);
-        if (m->undo)
-            run_batch(m->undo, m->arg, *first, count, &warm);
-        *first += count;
+        uint64_t wall = run_warm(m, first, count, warm);
         if (wall >= budget / 20)
             return wall >= budget / 5 ? count : count * 2;
     }
+}
+
+/* Updates of :memory: become faster for about as long as it takes to come by each page ten times. */
+static uint64_t warm_up(const struct measure *m, uint64_t budget, uint64_t *first)
+{
+    struct totals warm = {0};
+    uint64_t batch = find_batch(m, budget, first, &warm);
+    while (warm.wall < budget / 2)
+        run_warm(m, first, batch, &warm);
+    return batch;
 }
 
 /* Where a slow medium leaves too few operations for an average, up to ten times as long. */
@@ -76,7 +95,8 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
     struct latency *l = calloc(2, sizeof *l);
     if (!l)
         bench_die("measure_time", "no memory");
-    uint64_t batch = find_batch(m, budget, &first);
+    alone_begin();
+    uint64_t batch = warm_up(m, budget, &first);
     for (; measure_more(&done, budget); first += batch) {
         run_batch(m->op, m->arg, first, batch, &done);
         if (m->undo)
@@ -87,6 +107,7 @@ void measure_time(const struct measure *m, uint64_t wall_ms)
         if (m->undo)
             run_timed(m->undo, m->arg, first, batch, &l[1]);
     }
+    alone_end();
     report_times(m->workload, m, &done, &l[0]);
     if (m->undo)
         report_times(m->undo_workload, m, &undone, &l[1]);

@@ -26,7 +26,8 @@ struct measure {
     uint64_t rows;  /* results are for one row of so many that an operation has; 0: 1 */
 };
 
-/* Reports time, cpu, p50, p99, p99.9, max. wall_ms: for each of the two stretches and directions. */
+/* Reports time, cpu, p50, p99, p99.9, max. wall_ms: for each of the two stretches and directions, after
+ * half as long that is not measured; all of it alone (alone.h). */
 void measure_time(const struct measure *m, uint64_t wall_ms);
 
 /* Reports what operations store, see stores.h: `count` of them, or as many as wall_ms allows, but a few.

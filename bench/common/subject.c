@@ -112,6 +112,10 @@ static void become_embedded(const struct bench *b, char **argv)
     (void)argv;
     if (b->subject != SUBJECT_DAX_EMBEDDED)
         usage("this program has one subject", "dax-embedded");
+}
+
+static void initialize_embedded(void)
+{
     const char *why;
     if (daxlite_initialize(NULL, &why) != SQLITE_OK)
         bench_die("daxlite_initialize", why);
@@ -132,6 +136,11 @@ static void become_embedded(const struct bench *b, char **argv)
     if (errno == ENOENT)
         bench_skip("the program was built without libdaxlite");
     bench_die(path, strerror(errno));
+}
+
+static void initialize_embedded(void)
+{
+    bench_die("daxlite_initialize", "not in this program");
 }
 #endif
 
@@ -157,11 +166,20 @@ static void show_log(void *arg, int code, const char *text)
         fprintf(stderr, "%s: %s: (%d) %s\n", message_program, message_subject, code, text);
 }
 
-void bench_start(struct bench *b, int argc, char **argv)
+void bench_start_bare(struct bench *b, int argc, char **argv)
 {
     parse(b, argc, argv);
+    if (b->size == BENCH_TINY && setenv("DAX_BENCH_SHARED", "1", 1) != 0)
+        bench_die("setenv", strerror(errno));
     sqlite3_config(SQLITE_CONFIG_LOG, show_log, NULL);
     become_embedded(b, argv);
+}
+
+void bench_start(struct bench *b, int argc, char **argv)
+{
+    bench_start_bare(b, argc, argv);
+    if (b->subject == SUBJECT_DAX_EMBEDDED)
+        initialize_embedded();
     if (b->subject == SUBJECT_DAX)
         load_extension(b->extension);
 }

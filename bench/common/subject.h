@@ -75,6 +75,10 @@ struct bench {
  * wants it, load or register what the subject needs. argv must live on. */
 void bench_start(struct bench *b, int argc, char **argv);
 
+/* The same without loading, initialising or registering anything: that is left to the program, which
+ * may do it several times, each in a process of its own. */
+void bench_start_bare(struct bench *b, int argc, char **argv);
+
 /* Whether --workloads names this one. */
 bool bench_wants(const struct bench *b, const char *workload);
 

@@ -50,6 +50,26 @@ class Foreign:
         return max(others / wall, 0)
 
 
+def may_be_alone():
+    """Whether bench/common/alone.c gets the priority that it asks for."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def priority(shared):
+    if shared:
+        return "that of everybody else (--shared)"
+    if may_be_alone():
+        return "stretches of one thread have a core to themselves, at real-time priority"
+    return "that of everybody else: real-time priority is not permitted (run as root)"
+
+
 def commit_of(directory):
     commit = output_of("git", "rev-parse", "--short=12", "HEAD", cwd=directory)
     if not commit:

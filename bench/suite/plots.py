@@ -15,15 +15,16 @@ COLOURS = {
     "lmdb": "#222222",
 }
 
-# keys: (label, workload, parameter, metric) for each group of bars.
-Bars = collections.namedtuple("Bars", "name title y program medium keys log")
+# keys: (label, workload, parameter, metric) for each group of bars. series: where these are no subjects, but ways
+# that one subject goes: {name: (colour, what is put in front of the parameter)}.
+Bars = collections.namedtuple("Bars", "name title y program medium keys log subject series")
 # over: the name of the number in the parameter; other: what the rest of the parameter must be.
 Lines = collections.namedtuple("Lines",
                                "name title x y program medium workload metric over other logs")
 
 
-def bars(name, title, y, program, keys, medium="tmpfs", log=True):
-    return Bars(name, title, y, program, medium, keys, log)
+def bars(name, title, y, program, keys, medium="tmpfs", log=True, subject=None, series=None):
+    return Bars(name, title, y, program, medium, keys, log, subject, series)
 
 
 def lines(name, title, x, y, program, workload, metric, over, other=None, logs="xy",
@@ -40,6 +41,21 @@ TAIL = [(f"{metric}{', reader' if readers else ''}", "commit_tail", f"readers={r
         for readers in (0, 1) for metric in ("p50", "p99", "p99.9", "max")]
 STORED = [(f"{verb}, {n} ind.", verb, f"indexes={n}", "stored_bytes")
           for verb in ("update", "insert", "delete") for n in ("0", "1", "4")]
+
+# Page cache and allocator of an embedding program, see bench/page_cache.c.
+CONFIGS = {
+    "SQLite's own": ("#8C8C8C", "config=sqlite"), "page cache": ("#0072B2", "config=page_cache"),
+    "jemalloc": ("#E69F00", "config=jemalloc"), "both": ("#56B4E9", "config=both"),
+    "both, uncounted": ("#009E73", "config=uncounted"),
+}
+EMBEDDED = [(label, workload, "", "ratio") for label, workload in (
+    ("update", "update"), ("insert", "insert"), ("1000 updates", "transaction"), ("load", "load"),
+    ("CREATE INDEX", "create_index"), ("two indexes", "indexed"), ("update :memory:", "update_memory"),
+    ("select", "select"), ("GROUP BY", "group_by"), ("scan, copied", "scan_copying"),
+    ("select, copied", "select_copying"), ("skewed, copied", "skewed_copying"),
+    ("skewed + scans", "skewed_scans_copying"))]
+CONNECTIONS = [(f"{n}, {kind}", f"connections_{kind}", f"connections={n}", "memory")
+               for kind in ("read", "updated", "scanned", "released") for n in (1, 10, 100)]
 
 PLOTS = [
     bars("statements", "One statement, one transaction (tmpfs)", "us", "statements", STATEMENTS),
@@ -89,18 +105,34 @@ PLOTS = [
           "pinned", "file_bytes", "updates", logs=""),
     lines("pinned_memory", "Behind a pinned reader: memory of the process", "updates", "bytes",
           "pinned", "pinned", "anonymous", "updates", logs=""),
+    bars("page_cache", "Embedded: page cache and allocator", "CPU time, SQLite's own = 1",
+         "page_cache", EMBEDDED, log=False, subject="dax-embedded", series=CONFIGS),
+    bars("page_cache_memory", "Embedded: memory of further connections", "bytes", "page_cache",
+         CONNECTIONS, subject="dax-embedded", series=CONFIGS),
 ]
 
 
-def bar_rows(samples, plot, subjects):
-    """[(label, {subject: Summary})] of those that anybody has."""
+def bar_colours(plot):
+    """{series: colour}"""
+    return {name: colour for name, (colour, _) in plot.series.items()} if plot.series else COLOURS
+
+
+def bar_key(plot, series, workload, parameter, metric):
+    if not plot.series:
+        return Key(plot.medium, plot.program, series, workload, parameter, metric)
+    parameter = ";".join(filter(None, (plot.series[series][1], parameter)))
+    return Key(plot.medium, plot.program, plot.subject, workload, parameter, metric)
+
+
+def bar_rows(samples, plot):
+    """[(label, {series: Summary})] of those that anybody has."""
     rows = []
     for label, workload, parameter, metric in plot.keys:
         found = {}
-        for subject in subjects:
-            s = samples.summary(Key(plot.medium, plot.program, subject, workload, parameter, metric))
+        for series in bar_colours(plot):
+            s = samples.summary(bar_key(plot, series, workload, parameter, metric))
             if s and (s.median > 0 or not plot.log):
-                found[subject] = s
+                found[series] = s
         if found:
             rows.append((label, found))
     return rows
@@ -148,7 +180,8 @@ def head(plot, path, width):
 
 def bars_script(plot, rows, path):
     """Boxes side by side; the thin lines are the spread."""
-    subjects = [s for s in COLOURS if any(s in found for _, found in rows)]
+    colours = bar_colours(plot)
+    subjects = [s for s in colours if any(s in found for _, found in rows)]
     width = 0.85 / len(subjects)
     script = head(plot, path, max(900, 110 * len(rows) + 250))
     tics = ", ".join(f"{quoted(label)} {i}" for i, (label, _) in enumerate(rows))
@@ -169,7 +202,7 @@ def bars_script(plot, rows, path):
                 x = i + (k - (len(subjects) - 1) / 2) * width
                 script.append(f"{x:.4f} {s.median:.6g} {s.low:.6g} {s.high:.6g}")
         script.append("END")
-        curves.append(f"$s{k} using 1:2 with boxes linecolor '{COLOURS[subject]}'"
+        curves.append(f"$s{k} using 1:2 with boxes linecolor '{colours[subject]}'"
                       f" title {quoted(subject)}")
         curves.append(f"$s{k} {SPREAD} linecolor '#444444' notitle")
     return script + ["plot " + ", \\\n  ".join(curves)]
@@ -200,7 +233,7 @@ def lines_script(plot, points, path):
 def script_of(samples, plot, path):
     """The gnuplot script, or None where there is nothing to draw."""
     if isinstance(plot, Bars):
-        rows = bar_rows(samples, plot, list(COLOURS))
+        rows = bar_rows(samples, plot)
         return bars_script(plot, rows, path) if rows else None
     points = line_points(samples, plot, list(COLOURS))
     return lines_script(plot, points, path) if points else None

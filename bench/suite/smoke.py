@@ -34,6 +34,7 @@ LEFT_OUT = {
     "pinned": {"memory", "memdb", "rollback"},
     "commit_tail": set(),
     "recovery": {"memory", "memdb", "lmdb", "rollback"},
+    "page_cache": STOCK | {"dax", "memory", "memdb", "lmdb"},
 }
 # Nothing takes no time. (A count of bytes, fences or system calls may be none; so may the rate of a thread
 # that has a few milliseconds on a busy machine.)

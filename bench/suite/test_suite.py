@@ -145,6 +145,16 @@ class Plots(unittest.TestCase):
         self.assertEqual(script[dax + 1].split()[1:], ["2", "2", "2"])
         self.assertEqual(script[dax + 4].split()[1:], ["3", "3", "3"])
 
+    def test_bars_may_be_ways_of_one_subject(self):
+        series = {"A": ("#000000", "way=a"), "B": ("#111111", "way=b")}
+        plot = plots.bars("n", "t", "us", "p", [("W", "w", "rows=1", "time"), ("V", "v", "", "time")],
+                          subject="dax", series=series)
+        samples = samples_of([("dax", 0, "w", "way=a;rows=1", "time", 2), ("dax", 0, "v", "way=b", "time", 5),
+                              ("memory", 0, "v", "way=a", "time", 7)])
+        self.assertEqual([(label, {s: v.median for s, v in found.items()})
+                          for label, found in plots.bar_rows(samples, plot)],
+                         [("W", {"A": 2}), ("V", {"B": 5})])
+
     def test_lines_run_over_the_number_in_order_and_fix_the_rest(self):
         plot = plots.lines("n", "t", "x", "us", "p", "w", "time", "rows", {"state": "warm"})
         samples = samples_of([("dax", 0, "w", f"rows={n};state={s}", "time", n * 2)
