@@ -291,9 +291,11 @@ static dax_rc log_load(struct store *s, uint64_t lsn, void *to, size_t bytes, st
 /* Do the counts of a header describe its length? Checked before they are used for anything. */
 static bool log_header_fits(const struct store *s, const struct record_header *h, uint64_t lsn)
 {
-    if (h->lsn != lsn || h->salt != GUARDED_GET(s->region.header->guarded.salt) || h->txid < 1 ||
-        h->txid > DAX_TXID_MAX || (h->flags & ~DAX_RECORD_FLAGS_KNOWN) != 0 ||
-        h->length_lines < 1 || (uint64_t)h->length_lines * DAX_LINE_BYTES > s->sidecar.ring_bytes)
+    if (h->txid < 1 || h->txid > DAX_TXID_MAX)
+        return false;
+    if (h->lsn != lsn || h->salt != GUARDED_GET(s->region.header->guarded.salt) ||
+        (h->flags & ~DAX_RECORD_FLAGS_KNOWN) != 0 || h->length_lines < 1 ||
+        (uint64_t)h->length_lines * DAX_LINE_BYTES > s->sidecar.ring_bytes)
         return false;
     uint64_t payload = (uint64_t)h->length_lines * DAX_LINE_BYTES - sizeof *h;
     uint64_t descriptors = (uint64_t)h->page_count * sizeof(struct record_page);
