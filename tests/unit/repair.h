@@ -1,4 +1,4 @@
-/* repair.h: what the tests of dax_repair share: connections, questions, pages that are bad.
+/* repair.h: what the tests of dax_repair share: connections, questions, copies of a template, bad pages.
  *
  * A page is flagged as damaged (conn_media_add): then every read of it fails, as with a real error, and
  * nothing of its old content can come back.
@@ -16,6 +16,8 @@
 #include "tests/unit/unit.h"
 #include "vfs/owner_map.h"
 #include "vfs/vfs.h"
+
+#define EXPECT(db, sql, answer) ck_assert_str_eq(ask(db, "%s", sql), answer)
 
 static struct dax_err err;
 
@@ -91,6 +93,49 @@ static inline void copy_file(const char *from, const char *to)
     close(in);
     close(out);
 }
+
+/* --- a copy of a template, and what it is compared with ------------------------------------------- */
+
+/* The database as it was, as "ref", read by stock SQLite. */
+static inline void attach_template(sqlite3 *db)
+{
+    run(db, "ATTACH 'file:%s?vfs=unix' AS ref", unit_path("template.db"));
+}
+
+/* template.db as work.db, in which something is to be bad; known: with the map made before it is. */
+static inline sqlite3 *open_copy(bool known)
+{
+    const char *path = unit_path("work.db");
+    copy_file(unit_path("template.db"), path);
+    unlink(unit_path("work.db-dax"));
+    sqlite3 *db = open_with(path, "dax");
+    if (known)
+        ck_assert_str_ne(ask(db, "SELECT dax_owner(0)"), "nothing");
+    return db;
+}
+
+/* The same with the template attached. */
+static inline sqlite3 *open_copy_beside(bool known)
+{
+    sqlite3 *db = open_copy(known);
+    attach_template(db);
+    return db;
+}
+
+/* Rows of a table that the template has and main has not; fails if main has one that is wrong. */
+static inline long long missing_from(sqlite3 *db, const char *table, const char *context)
+{
+    const char *wrong =
+        ask(db, "SELECT count(*) FROM (SELECT * FROM main.%s EXCEPT SELECT * FROM ref.%s)", table,
+            table);
+    ck_assert_msg(strcmp(wrong, "0") == 0, "%s: %s has %s wrong rows", context, table, wrong);
+    const char *gone = ask(
+        db, "SELECT (SELECT count(*) FROM ref.%s) - (SELECT count(*) FROM main.%s)", table, table);
+    ck_assert_msg(gone[0] >= '0' && gone[0] <= '9', "%s: %s: %s", context, table, gone);
+    return atoll(gone);
+}
+
+/* --- bad pages ------------------------------------------------------------------------------------- */
 
 /* Flag 4096 bytes of main. */
 static inline void damage(sqlite3 *db, uint64_t page)

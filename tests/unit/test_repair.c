@@ -76,37 +76,14 @@ static void look_at_template(void)
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
 }
 
-static sqlite3 *open_copy(bool known)
-{
-    const char *path = unit_path("work.db");
-    copy_file(unit_path("template.db"), path);
-    unlink(unit_path("work.db-dax"));
-    sqlite3 *db = open_with(path, "dax");
-    if (known) /* make the map before anything is bad */
-        ck_assert_str_ne(ask(db, "SELECT dax_owner(0)"), "nothing");
-    run(db, "ATTACH 'file:%s?vfs=unix' AS ref", unit_path("template.db"));
-    return db;
-}
-
 /* --- what must hold afterwards ---------------------------------------------------------------- */
 
 /* Rows that are missing; fails if there is one that is wrong. */
 static long long missing_rows(sqlite3 *db, const char *context)
 {
     long long missing = 0;
-    for (unsigned i = 0; i < TABLES; i++) {
-        const char *wrong = ask(db,
-                                "SELECT count(*) FROM (SELECT * FROM main.%s EXCEPT SELECT * FROM"
-                                " ref.%s)",
-                                tables[i], tables[i]);
-        ck_assert_msg(strcmp(wrong, "0") == 0, "%s: %s has %s wrong rows", context, tables[i],
-                      wrong);
-        const char *gone =
-            ask(db, "SELECT (SELECT count(*) FROM ref.%s) - (SELECT count(*) FROM main.%s)",
-                tables[i], tables[i]);
-        ck_assert_msg(gone[0] >= '0' && gone[0] <= '9', "%s: %s: %s", context, tables[i], gone);
-        missing += atoll(gone);
-    }
+    for (unsigned i = 0; i < TABLES; i++)
+        missing += missing_from(db, tables[i], context);
     return missing;
 }
 
@@ -153,7 +130,7 @@ static void check_page(unsigned page_size, uint64_t page, bool known, const char
 {
     bool loses, refused;
     long long missing = 0;
-    sqlite3 *db = open_copy(known);
+    sqlite3 *db = open_copy_beside(known);
     expect_page(page_size, page, &loses, &refused);
     damage(db, page);
     const char *answer = ask(db, "SELECT dax_repair(%llu)", (unsigned long long)page);

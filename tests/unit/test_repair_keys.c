@@ -11,8 +11,6 @@
 
 static uint64_t seed;
 
-#define EXPECT(db, sql, answer) ck_assert_str_eq(ask(db, "%s", sql), answer)
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define THIN 8u
 #else
@@ -75,28 +73,6 @@ static void look(void)
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
 }
 
-static sqlite3 *open_copy(bool known)
-{
-    const char *path = unit_path("work.db");
-    copy_file(unit_path("template.db"), path);
-    unlink(unit_path("work.db-dax"));
-    sqlite3 *db = open_with(path, "dax");
-    if (known) /* make the map before anything is bad */
-        ck_assert_str_ne(ask(db, "SELECT dax_owner(0)"), "nothing");
-    run(db, "ATTACH 'file:%s?vfs=unix' AS ref", unit_path("template.db"));
-    return db;
-}
-
-static long long missing(sqlite3 *db, const char *table, const char *context)
-{
-    const char *wrong =
-        ask(db, "SELECT count(*) FROM (SELECT * FROM main.%s EXCEPT SELECT * FROM ref.%s)", table,
-            table);
-    ck_assert_msg(strcmp(wrong, "0") == 0, "%s: %s wrong rows in %s", context, wrong, table);
-    return atoll(ask(db, "SELECT (SELECT count(*) FROM ref.%s) - (SELECT count(*) FROM main.%s)",
-                     table, table));
-}
-
 /* The keys that are gone lie where the answer has said. */
 static void check_range(sqlite3 *db, const char *answer, const char *context)
 {
@@ -112,7 +88,7 @@ static void check_range(sqlite3 *db, const char *answer, const char *context)
 
 static void check_place(unsigned page_size, const struct place *p, bool known, const char *context)
 {
-    sqlite3 *db = open_copy(known);
+    sqlite3 *db = open_copy_beside(known);
     uint64_t page = (uint64_t)(p->page - 1) * page_size / 4096;
     damage(db, page);
     const char *answer = ask(db, "SELECT dax_repair(%llu)", (unsigned long long)page);
@@ -127,13 +103,13 @@ static void check_place(unsigned page_size, const struct place *p, bool known, c
     /* A row that breaks its CHECK was there before. */
     ck_assert_msg(strcmp(check, "ok") == 0 || strstr(check, "CHECK constraint"), "%s: %s", context,
                   check);
-    long long gone = missing(db, p->name, context), want = p->tree ? p->cells : 1;
+    long long gone = missing_from(db, p->name, context), want = p->tree ? p->cells : 1;
     ck_assert_msg(gone == want, "%s: %lld rows are missing, not %lld: %s", context, gone, want,
                   again);
     long long most = atoll(ask(db, "SELECT %Q ->> '$[0].loss.rows_most'", answer));
     ck_assert_msg(gone <= most, "%s: %lld rows are missing: %s", context, gone, answer);
-    ck_assert_int_eq(missing(db, strcmp(p->name, "w") ? "w" : "d", context), 0);
-    ck_assert_int_eq(missing(db, "t", context), 0);
+    ck_assert_int_eq(missing_from(db, strcmp(p->name, "w") ? "w" : "d", context), 0);
+    ck_assert_int_eq(missing_from(db, "t", context), 0);
     ck_assert_uint_eq(open_entries(db), 0);
     /* Each row is where its key is looked for. */
     ck_assert_str_eq(ask(db,
@@ -149,7 +125,7 @@ static void check_place(unsigned page_size, const struct place *p, bool known, c
             "INSERT INTO main.w(k, r, v, n, c, late) SELECT k, r, v, n, c, late FROM ref.w"
             " WHERE k NOT IN (SELECT k FROM main.w);"
             "INSERT INTO main.d SELECT * FROM ref.d WHERE b NOT IN (SELECT b FROM main.d)");
-    ck_assert_int_eq(missing(db, p->name, context), 0);
+    ck_assert_int_eq(missing_from(db, p->name, context), 0);
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
     db = open_with(unit_path("work.db"), "unix");
     run(db, "PRAGMA ignore_check_constraints=1");

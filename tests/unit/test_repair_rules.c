@@ -9,8 +9,6 @@
 #include "tests/unit/repair.h"
 #include "vfs/vfs.h"
 
-#define EXPECT(db, sql, answer) ck_assert_str_eq(ask(db, "%s", sql), answer)
-
 /* --- the commit can fail ---------------------------------------------------------------------- */
 
 static enum {

@@ -10,8 +10,6 @@
 #include "tests/unit/repair.h"
 #include "vfs/owner_map.h"
 
-#define EXPECT(db, sql, answer) ck_assert_str_eq(ask(db, "%s", sql), answer)
-
 #define TABLES 24u
 
 static void make_template(unsigned page_size, unsigned auto_vacuum)
@@ -47,17 +45,6 @@ static void make_template(unsigned page_size, unsigned auto_vacuum)
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
 }
 
-static sqlite3 *open_copy(bool known)
-{
-    const char *path = unit_path("work.db");
-    copy_file(unit_path("template.db"), path);
-    unlink(unit_path("work.db-dax"));
-    sqlite3 *db = open_with(path, "dax");
-    if (known)
-        ck_assert_str_ne(ask(db, "SELECT dax_owner(0)"), "nothing");
-    return db;
-}
-
 /* SQLite's pages of sqlite_schema, without page 1. */
 static unsigned schema_pages(uint32_t *out, unsigned max)
 {
@@ -79,7 +66,7 @@ static unsigned schema_pages(uint32_t *out, unsigned max)
 /* What is there is as it was, and can be used. Returns tables that are gone. */
 static long long check_tables(sqlite3 *db, const char *context)
 {
-    run(db, "ATTACH 'file:%s?vfs=unix' AS ref", unit_path("template.db"));
+    attach_template(db);
     EXPECT(db,
            "SELECT count(*) FROM (SELECT type, name, tbl_name, sql FROM main.sqlite_schema EXCEPT"
            " SELECT type, name, tbl_name, sql FROM ref.sqlite_schema)",
