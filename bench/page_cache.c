@@ -33,6 +33,7 @@
 
 #include "bench/common/alone.h"
 #include "bench/common/clock.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
 
@@ -303,19 +304,6 @@ static struct taken workload_run(const struct config *c, const struct workload *
 
 /* --- memory of connections --------------------------------------------------------------------- */
 
-static double anonymous_bytes(void)
-{
-    char line[200];
-    unsigned long long kib;
-    FILE *f = fopen("/proc/self/smaps_rollup", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "Anonymous: %llu kB", &kib) == 1) {
-            fclose(f);
-            return (double)kib * 1024;
-        }
-    bench_die("/proc/self/smaps_rollup", "has no line Anonymous");
-}
-
 static const struct footprint {
     const char *name;
     const char *parameters;
@@ -346,7 +334,7 @@ static double footprint_now(const struct config *c, const struct footprint *f, s
         sqlite3_db_release_memory(all[i]);
     if (f->release && c->page_cache)
         daxlite_page_cache_shrink();
-    return anonymous_bytes();
+    return (double)process_anonymous_bytes();
 }
 
 /* In a process that does nothing else. */
@@ -477,19 +465,9 @@ static void measure_times(unsigned rounds)
         child_wait(children[c].pid, configs[c].name);
 }
 
-static void remove_footprint(const struct config *c)
-{
-    static const char *const suffixes[] = {"", "-dax", "-lock"};
-    char path[4200];
-    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        snprintf(path, sizeof path, "%s/%s-footprint.db%s", bench->dir, c->name, suffixes[i]);
-        unlink(path);
-    }
-}
-
 static void measure_footprint(const struct config *c, const struct footprint *f)
 {
-    char parameter[64];
+    char parameter[64], name[64];
     int pipes[2];
     struct footprint_bytes bytes;
     if (pipe(pipes) != 0)
@@ -514,7 +492,8 @@ static void measure_footprint(const struct config *c, const struct footprint *f)
                  connection_counts[k]);
         report(f->name, parameter, "memory", bytes.of[k], "B");
     }
-    remove_footprint(c);
+    snprintf(name, sizeof name, "%s-footprint", c->name);
+    subject_remove(bench, name);
 }
 
 static void profile(const char *name, unsigned rounds)

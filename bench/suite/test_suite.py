@@ -174,9 +174,15 @@ class Plots(unittest.TestCase):
 
 class Document(unittest.TestCase):
     def test_numbers(self):
-        for value, text in ((0, "0"), (1.256, "1.26"), (414.4, "414"), (1234567, "1 234 567"),
-                            (0.0123, "0.0123"), (2e9, "2e+09")):
+        for value, text in ((0, "0"), (1.256, "1.26"), (414.4, "414"), (1234567, "1.23 M"),
+                            (9876, "9 876"), (999999, "999 999"), (0.0123, "0.0123"), (2e9, "2 G"),
+                            (21.4e6, "21.4 M"), (1.5e12, "1.5 T")):
             self.assertEqual(document.number(value), text)
+
+    def test_what_is_left_out_is_told_once(self):
+        self.assertEqual(document.left_out(["p: a: does not apply: no probe", "vm: skipped",
+                                            "p: b: does not apply: no probe", "q: a: does not apply: x"]),
+                         ["p: a, b: no probe", "vm: skipped", "q: a: x"])
 
     def test_the_document_says_what_was_measured_and_what_was_not(self):
         samples = samples_of([("dax", 0, "w", "-", "time", 1), ("dax", 1, "w", "-", "time", 3),
@@ -249,7 +255,7 @@ class Runner(unittest.TestCase):
                      "- broken, tmpfs, memory, round 1: exit status 1: it broke",
                      "- broken, tmpfs, dax, round 0: could not convert string to float: 'fast'",
                      "- silent, tmpfs, lmdb, round 1: reported nothing",
-                     "- good: lmdb: does not apply: why",
+                     "- good: lmdb: why",
                      "| w | - | time | us | 2 (2 .. 2) | 3 (3 .. 3) 1.5x |"):
             self.assertIn(said, text)
         self.assertIn("tmpfs,good,memory,w,-,time,us,2,3,3,3,1.5,1.5,1.5\n", csv)
