@@ -18,6 +18,7 @@
 #include "bench/common/alone.h"
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
 #include "bench/draw.h"
@@ -75,21 +76,6 @@ static int64_t checkpoints(struct tail *t)
                : 0;
 }
 
-/* Bytes of page cache that this process has made the kernel write to disks. */
-static uint64_t written_bytes(void)
-{
-    char line[256];
-    unsigned long long bytes = 0;
-    bool found = false;
-    FILE *f = fopen("/proc/self/io", "r");
-    while (f && !found && fgets(line, sizeof(line), f))
-        found = sscanf(line, "write_bytes: %llu", &bytes) == 1;
-    if (!found)
-        bench_die("/proc/self/io", "has no write_bytes");
-    fclose(f);
-    return bytes;
-}
-
 /* The least that the clocks themselves take, as they are nested in measure(). */
 static uint64_t measure_clocks(void)
 {
@@ -114,7 +100,7 @@ static void measure(struct tail *t, unsigned readers)
 {
     char parameter[64];
     int64_t before = checkpoints(t);
-    uint64_t written = written_bytes();
+    uint64_t written = process_number("/proc/self/io", "write_bytes");
     memset(&t->wall, 0, sizeof(t->wall));
     memset(&t->cpu, 0, sizeof(t->cpu));
     alone_begin();
@@ -137,7 +123,9 @@ static void measure(struct tail *t, unsigned readers)
     snprintf(parameter, sizeof(parameter), "readers=%u", readers);
     report_tail(parameter, &t->wall);
     report("commit_tail", parameter, "written",
-           (double)(written_bytes() - written) / (double)t->wall.count, "B/op");
+           (double)(process_number("/proc/self/io", "write_bytes") - written) /
+               (double)t->wall.count,
+           "B/op");
     if (subject_is_dax(t->bench->subject))
         report("commit_tail", parameter, "checkpoints", (double)(checkpoints(t) - before), "1");
     snprintf(parameter, sizeof(parameter), "readers=%u;clock=cpu", readers);

@@ -21,6 +21,7 @@
 
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 
 #define ROW_BYTES 100
@@ -113,16 +114,6 @@ static void run_phase(const struct bench *b, const char *phase)
 
 /* --- counting ----------------------------------------------------------------------------------- */
 
-static void remove_phase(const struct bench *b)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-dax", "-journal", "-lock"};
-    char path[4200];
-    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        snprintf(path, sizeof path, "%s/phase.db%s", b->dir, suffixes[i]);
-        unlink(path);
-    }
-}
-
 static _Noreturn void die_with_output(const char *path, const char *tool)
 {
     char text[4096] = "";
@@ -154,7 +145,7 @@ static bool run_under(const struct bench *b, char *const *tool, char **argv, con
     command[n] = NULL;
     snprintf(phase, sizeof phase, "%s %llu", workload, (unsigned long long)count);
     snprintf(path, sizeof path, "%s/counted", b->dir);
-    remove_phase(b);
+    subject_remove(b, "phase");
     fflush(stdout);
     pid_t child = fork();
     if (child < 0)
@@ -263,19 +254,6 @@ static void count_instructions(const struct bench *b, char **argv, uint64_t coun
 
 /* --- memory ------------------------------------------------------------------------------------- */
 
-static uint64_t anonymous_bytes(void)
-{
-    char line[256];
-    unsigned long long kilobytes;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "RssAnon: %llu kB", &kilobytes) == 1) {
-            fclose(f);
-            return kilobytes * 1024;
-        }
-    bench_die("/proc/self/status", "has no line RssAnon");
-}
-
 /* In a process of its own: here it would leave memory behind that the first connections then need not ask
  * for. */
 static void fill_elsewhere(const struct bench *b, uint64_t random)
@@ -307,7 +285,7 @@ static void measure_memory(const struct bench *b)
         return;
     if (!subject_keeps_nothing(b->subject))
         fill_elsewhere(b, random);
-    uint64_t before = anonymous_bytes();
+    uint64_t before = process_anonymous_bytes();
     for (unsigned i = 0; i < sizeof numbers / sizeof *numbers && numbers[i] <= most; i++) {
         for (; open < numbers[i]; open++) {
             all[open] = kv_open(b, "memory");
@@ -318,7 +296,7 @@ static void measure_memory(const struct bench *b)
             one(all[open], "scan", &random);
             one(all[open], "update", &random);
         }
-        uint64_t now = anonymous_bytes();
+        uint64_t now = process_anonymous_bytes();
         snprintf(parameter, sizeof parameter, "connections=%u", open);
         report("memory", parameter, "memory", (double)(now > before ? now - before : 0), "B");
     }
@@ -340,6 +318,6 @@ int main(int argc, char **argv)
     count_system_calls(&b, argv, count);
     if (b.size != BENCH_TINY) /* valgrind alone takes seconds to start */
         count_instructions(&b, argv, count);
-    remove_phase(&b);
+    subject_remove(&b, "phase");
     return 0;
 }

@@ -11,8 +11,8 @@
  *   config=both         what daxlite_initialize() does by default
  *   config=uncounted    both, and SQLite does not count its allocations
  *
- *   WORKLOAD, config=C                 time and cpu us/op (whole tables: one operation); ratio: cpu over that of
- *                                      config=sqlite in the same round
+ *   WORKLOAD, config=C                 cpu us/op (whole tables: one operation; nothing here waits for a disk);
+ *                                      ratio: over that of config=sqlite in the same round
  *   KIND, config=C;connections=N       memory B: anonymous memory (/proc/self/smaps_rollup) of N connections that
  *                                      have each read a row, updated one, or scanned 3 MB with dax_zero_copy=off,
  *                                      in a fresh process, beyond that with one connection, which brings the
@@ -33,6 +33,7 @@
 
 #include "bench/common/alone.h"
 #include "bench/common/clock.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
 
@@ -282,39 +283,22 @@ static uint64_t count_of(const struct workload *w)
     return bench->size == BENCH_TINY && w->count > 100 ? w->count / 100 : w->count;
 }
 
-struct taken {
-    double wall_ns, cpu_ns;
-};
-
-static struct taken workload_run(const struct config *c, const struct workload *w, uint64_t random)
+/* Nanoseconds of the processor's time. */
+static uint64_t workload_run(const struct config *c, const struct workload *w, uint64_t random)
 {
     if (!w->place->db)
         place_open(w->place, c, rows);
     alone_begin();
-    uint64_t cpu = cpu_ns(), wall = wall_ns();
+    uint64_t cpu = cpu_ns();
     w->run(w->place, count_of(w), random);
-    wall = wall_ns() - wall;
     cpu = cpu_ns() - cpu;
     alone_end();
     if (w->after)
         w->after(w->place);
-    return (struct taken){(double)wall, (double)cpu};
+    return cpu;
 }
 
 /* --- memory of connections --------------------------------------------------------------------- */
-
-static double anonymous_bytes(void)
-{
-    char line[200];
-    unsigned long long kib;
-    FILE *f = fopen("/proc/self/smaps_rollup", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "Anonymous: %llu kB", &kib) == 1) {
-            fclose(f);
-            return (double)kib * 1024;
-        }
-    bench_die("/proc/self/smaps_rollup", "has no line Anonymous");
-}
 
 static const struct footprint {
     const char *name;
@@ -346,7 +330,7 @@ static double footprint_now(const struct config *c, const struct footprint *f, s
         sqlite3_db_release_memory(all[i]);
     if (f->release && c->page_cache)
         daxlite_page_cache_shrink();
-    return anonymous_bytes();
+    return (double)process_anonymous_bytes();
 }
 
 /* In a process that does nothing else. */
@@ -395,7 +379,7 @@ static void config_serve(const struct config *c, int commands, int answers)
     struct command command;
     config_take(c);
     while (read(commands, &command, sizeof command) == sizeof command) {
-        struct taken taken = workload_run(c, &workloads[command.workload], command.random);
+        uint64_t taken = workload_run(c, &workloads[command.workload], command.random);
         if (write(answers, &taken, sizeof taken) != sizeof taken)
             bench_die(c->name, "nobody waits for its answer");
     }
@@ -430,25 +414,24 @@ static void child_wait(pid_t pid, const char *what)
         bench_die(what, "its process has failed");
 }
 
-static struct taken child_run(const struct child *child, int workload, uint64_t random)
+static uint64_t child_run(const struct child *child, int workload, uint64_t random)
 {
     struct command command = {workload, random};
-    struct taken taken;
+    uint64_t taken;
     if (write(child->commands, &command, sizeof command) != sizeof command ||
         read(child->answers, &taken, sizeof taken) != sizeof taken)
         bench_die(workloads[workload].name, "a configuration's process has ended");
     return taken;
 }
 
-static void report_round(const struct workload *w, const struct taken *taken)
+static void report_round(const struct workload *w, const uint64_t *taken)
 {
     char parameter[64];
     double n = (double)count_of(w) * 1e3;
     for (int c = 0; c < CONFIGS; c++) {
         snprintf(parameter, sizeof parameter, "config=%s", configs[c].name);
-        report(w->name, parameter, "time", taken[c].wall_ns / n, "us/op");
-        report(w->name, parameter, "cpu", taken[c].cpu_ns / n, "us/op");
-        report(w->name, parameter, "ratio", taken[c].cpu_ns / taken[0].cpu_ns, "ratio");
+        report(w->name, parameter, "cpu", (double)taken[c] / n, "us/op");
+        report(w->name, parameter, "ratio", (double)taken[c] / (double)taken[0], "ratio");
     }
 }
 
@@ -459,7 +442,7 @@ static void measure_times(unsigned rounds)
         child_start(&children[c], &configs[c]);
     for (unsigned round = 0; round <= rounds; round++)
         for (int w = 0; w < WORKLOADS; w++) {
-            struct taken taken[CONFIGS];
+            uint64_t taken[CONFIGS];
             if (!bench_wants(bench, workloads[w].name))
                 continue;
             for (int i = 0; i < CONFIGS; i++) {
@@ -477,19 +460,9 @@ static void measure_times(unsigned rounds)
         child_wait(children[c].pid, configs[c].name);
 }
 
-static void remove_footprint(const struct config *c)
-{
-    static const char *const suffixes[] = {"", "-dax", "-lock"};
-    char path[4200];
-    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        snprintf(path, sizeof path, "%s/%s-footprint.db%s", bench->dir, c->name, suffixes[i]);
-        unlink(path);
-    }
-}
-
 static void measure_footprint(const struct config *c, const struct footprint *f)
 {
-    char parameter[64];
+    char parameter[64], name[64];
     int pipes[2];
     struct footprint_bytes bytes;
     if (pipe(pipes) != 0)
@@ -514,7 +487,8 @@ static void measure_footprint(const struct config *c, const struct footprint *f)
                  connection_counts[k]);
         report(f->name, parameter, "memory", bytes.of[k], "B");
     }
-    remove_footprint(c);
+    snprintf(name, sizeof name, "%s-footprint", c->name);
+    subject_remove(bench, name);
 }
 
 static void profile(const char *name, unsigned rounds)

@@ -24,6 +24,7 @@
 
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 #include "bench/common/subject.h"
 #include "bench/draw.h"
@@ -152,21 +153,6 @@ static uint64_t sidecar_bytes(const struct pinned *p)
                                   subject_is_dax(p->bench->subject) ? "-dax" : "-wal");
 }
 
-/* Memory of this process that is no mapped file. */
-static uint64_t anonymous_bytes(void)
-{
-    char line[256];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof(line), f))
-        if (sscanf(line, "RssAnon: %llu kB", &kib) == 1)
-            break;
-    if (!f || kib == 0)
-        bench_die("/proc/self/status", "has no RssAnon");
-    fclose(f);
-    return kib * 1024;
-}
-
 static void sample(struct pinned *p, const char *parameter)
 {
     uint64_t live = subject_file_size(p->bench, "pinned", "-wal"), memory = 0;
@@ -180,7 +166,7 @@ static void sample(struct pinned *p, const char *parameter)
     report("pinned", parameter, "file_bytes", (double)file_bytes(p), "B");
     report("pinned", parameter, "sidecar_bytes", (double)sidecar_bytes(p), "B");
     report("pinned", parameter, "memory", (double)memory, "B");
-    report("pinned", parameter, "anonymous", (double)anonymous_bytes(), "B");
+    report("pinned", parameter, "anonymous", (double)process_anonymous_bytes(), "B");
 }
 
 /* Leaves of the table: each has been changed if every row was drawn, which so many updates see to. */

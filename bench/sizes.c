@@ -20,6 +20,7 @@
 #include "bench/common/clock.h"
 #include "bench/common/kv.h"
 #include "bench/common/measure.h"
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 
 #define ROW_BYTES 1000
@@ -106,29 +107,17 @@ static void measure_size(const struct bench *b, uint64_t bytes, const char *text
         &(struct measure){.workload = "update", .parameter = parameter, .op = op_update, .arg = &s},
         ms);
     kv_close(s.kv);
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-dax", "-journal", "-lock"};
-    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        char path[4200];
-        snprintf(path, sizeof path, "%s/%s.db%s", b->dir, name, suffixes[i]);
-        unlink(path);
-    }
+    subject_remove(b, name);
 }
 
 /* Free space of the medium and free memory, which on a tmpfs are the same. */
 static bool has_room(const struct bench *b, uint64_t bytes)
 {
-    char line[128];
-    unsigned long long kilobytes = 0;
     struct statvfs fs;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && fgets(line, sizeof line, f) &&
-           sscanf(line, "MemAvailable: %llu kB", &kilobytes) != 1) {
-    }
-    if (f)
-        fclose(f);
     if (statvfs(b->dir, &fs) != 0)
         bench_die(b->dir, "statvfs failed");
-    return (uint64_t)fs.f_bavail * fs.f_frsize >= bytes * 2 && kilobytes * 1024 >= bytes * 2;
+    return (uint64_t)fs.f_bavail * fs.f_frsize >= bytes * 2 &&
+           process_number("/proc/meminfo", "MemAvailable") >= bytes * 2;
 }
 
 /* Minutes each: for those only whose answer is another one. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/common/process.h"
 #include "bench/common/report.h"
 
 static struct {
@@ -175,19 +176,6 @@ const char *stores_vfs(void)
     return counted_vfs.zName;
 }
 
-static uint64_t process_written(void)
-{
-    char line[128];
-    unsigned long long bytes;
-    FILE *f = fopen("/proc/self/io", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "wchar: %llu", &bytes) == 1) {
-            fclose(f);
-            return bytes;
-        }
-    bench_die("/proc/self/io", "has no line wchar");
-}
-
 static void read_dax(sqlite3 *db, struct stores *out)
 {
     sqlite3_stmt *stmt = sql_prepare(
@@ -211,7 +199,7 @@ void stores_read(const struct bench *b, sqlite3 *db, struct stores *out)
     if (subject_is_dax(b->subject)) {
         read_dax(db, out);
     } else if (b->subject == SUBJECT_LMDB) {
-        out->base_bytes = process_written();
+        out->base_bytes = process_number("/proc/self/io", "wchar");
     } else if (!subject_keeps_nothing(b->subject)) {
         if (!b->counted)
             bench_die("stores_read", "stock SQLite is counted with b->counted only");

@@ -269,6 +269,17 @@ uint64_t subject_file_allocated(const struct bench *b, const char *name, const c
     return file_stat(b, name, suffix, &st) ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
+void subject_remove(const struct bench *b, const char *name)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-dax", "-journal", "-lock"};
+    char path[PATH_MAX + 256];
+    for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        snprintf(path, sizeof path, "%s/%s.db%s", b->dir, name, suffixes[i]);
+        if (unlink(path) != 0 && errno != ENOENT)
+            bench_die(path, strerror(errno));
+    }
+}
+
 void sql_run(sqlite3 *db, const char *sql)
 {
     if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)

@@ -121,6 +121,9 @@ sqlite3 *subject_open(const struct bench *b, const char *name);
 uint64_t subject_file_size(const struct bench *b, const char *name, const char *suffix);
 uint64_t subject_file_allocated(const struct bench *b, const char *name, const char *suffix);
 
+/* All files of a database that is closed. Where there are none, there is nothing to do. */
+void subject_remove(const struct bench *b, const char *name);
+
 /* Each of these exits with the message where it fails. */
 void sql_run(sqlite3 *db, const char *sql);
 sqlite3_stmt *sql_prepare(sqlite3 *db, const char *sql); /* persistent */

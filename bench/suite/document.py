@@ -7,12 +7,16 @@ REFERENCE = "dax"
 
 
 def number(value):
-    """Three significant digits, without exponents where that is readable."""
+    """Three significant digits; from a million on with M, G or T."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", " ") if abs(value) < 1e7 else f"{value:.3g}"
-    return f"{value:.3g}"
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    for scale, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
+        if abs(value) >= scale:
+            value /= scale
+            return (f"{value:.3g}" if value < 1000 else f"{value:.0f}") + letter
+    return f"{value:,.0f}".replace(",", " ")
 
 
 def spread(summary):
@@ -33,14 +37,14 @@ def marks_section(verdicts):
         bound = f"{'<=' if mark.at_most else '>='} {mark.bound:g}"
         word = "not measured" if met is None else "met" if met else "**not met**"
         rows.append([mark.what, bound, spread(summary) if summary else "-",
-                     spread(cpu) if cpu else "-", spread(floor) if floor else "-", word, mark.note])
+                     str(summary.rounds) if summary else "-", spread(cpu) if cpu else "-", spread(floor) if floor else "-", word, mark.note])
     met = sum(1 for v in verdicts if v.met)
     measured = sum(1 for v in verdicts if v.met is not None)
     return (["## Marks", "",
              f"{met} of {measured} that were measured are met. Ratios are medians of the rounds' ratios,"
              " with the least and the greatest. Floor: stock SQLite on its memdb VFS in daxlite's place,"
              " which keeps bytes in DRAM and does nothing else.", ""]
-            + table(["what", "mark", "measured", "by CPU time", "floor", "", "note"], rows))
+            + table(["what", "mark", "measured", "rounds", "by CPU time", "floor", "", "note"], rows))
 
 
 def program_section(samples, medium, program):
@@ -65,6 +69,17 @@ def program_section(samples, medium, program):
             + table(["workload", "parameter", "metric", "unit", *subjects], rows) + [""])
 
 
+def left_out(skipped):
+    """"PROGRAM: SUBJECT: does not apply: WHY", once for all subjects of which it is true."""
+    subjects = {}
+    for text in skipped:
+        program, found, why = text.partition(": does not apply: ")
+        name, _, subject = program.partition(": ")
+        subjects.setdefault((name, why) if found and subject else (text, ""), []).append(subject)
+    return [f"{name}: {', '.join(who)}: {why}" if why else name
+            for (name, why), who in subjects.items()]
+
+
 def write(path, run, samples, verdicts, drawn):
     """run: .facts [(what, text)], .how (a sentence), .warnings, .errors, .skipped [text]."""
     out = ["# Results of bench/run", "", run.how, ""]
@@ -85,6 +100,6 @@ def write(path, run, samples, verdicts, drawn):
     for medium, program in dict.fromkeys((k.medium, k.program) for k in samples.keys()):
         out += program_section(samples, medium, program)
     if run.skipped:
-        out += ["## Left out", ""] + [f"- {text}" for text in run.skipped] + [""]
+        out += ["## Left out", ""] + [f"- {text}" for text in left_out(run.skipped)] + [""]
     with open(path, "w", encoding="utf-8") as stream:
         stream.write("\n".join(out))

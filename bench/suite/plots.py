@@ -162,6 +162,11 @@ def quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def short_numbers(log):
+    """Of an axis, with k, M, G. A linear one has marks between whole numbers: 1.5M is not to be 2M."""
+    return "'%.0s%c'" if log else "'%.1s%c'"
+
+
 # From the least to the greatest. (Error bars would come with a white spot where a point is not drawn.)
 SPREAD = "using 1:3:(0):($4-$3) with vectors nohead"
 
@@ -188,6 +193,8 @@ def bars_script(plot, rows, path):
     script += [f"set xtics ({tics}) rotate by -30 noenhanced",
                f"set xrange [-0.6:{len(rows) - 0.4}]",
                f"set boxwidth {width * 0.92}", "set style fill solid noborder"]
+    if plot.y == "bytes":
+        script.append(f"set format y {short_numbers(plot.log)}")
     if plot.log:
         lowest = min(s.low if s.low > 0 else s.median for _, f in rows for s in f.values())
         script += ["set logscale y", f"set yrange [{lowest / 2:.6g}:*]"]
@@ -211,8 +218,9 @@ def bars_script(plot, rows, path):
 def lines_script(plot, points, path):
     script = head(plot, path, 1000)
     script.append(f"set xlabel {quoted(plot.x)}")
-    script.append("set format x '%.0s%c'")
-    script.append("set format y '%g'" if plot.y.startswith("us") else "set format y '%.0s%c'")
+    script.append(f"set format x {short_numbers('x' in plot.logs)}")
+    script.append("set format y '%g'" if plot.y.startswith("us") else
+                  f"set format y {short_numbers('y' in plot.logs)}")
     if "x" in plot.logs:
         script.append("set logscale x")
     if "y" in plot.logs:

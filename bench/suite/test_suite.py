@@ -162,6 +162,14 @@ class Plots(unittest.TestCase):
         points = plots.line_points(samples, plot, ["dax"])
         self.assertEqual([(x, s.median) for x, s in points["dax"]], [(1, 2), (10, 20), (100, 200)])
 
+    def test_marks_between_whole_numbers_are_not_rounded_to_them(self):
+        samples = samples_of([("dax", 0, "w", f"updates={n}", "b", n) for n in (500000, 1500000)])
+        for logs, x, y in (("", 1, 1), ("x", 0, 1), ("xy", 0, 0)):
+            plot = plots.lines("n", "t", "x", "bytes", "p", "w", "b", "updates", logs=logs)
+            script = plots.script_of(samples, plot, "/x.png")
+            self.assertIn(f"set format x '%.{x}s%c'", script)
+            self.assertIn(f"set format y '%.{y}s%c'", script)
+
     def test_a_plot_of_nothing_is_left_out(self):
         for plot in plots.PLOTS:
             self.assertIsNone(plots.script_of(Samples(), plot, "/x.png"), plot.name)
@@ -174,9 +182,15 @@ class Plots(unittest.TestCase):
 
 class Document(unittest.TestCase):
     def test_numbers(self):
-        for value, text in ((0, "0"), (1.256, "1.26"), (414.4, "414"), (1234567, "1 234 567"),
-                            (0.0123, "0.0123"), (2e9, "2e+09")):
+        for value, text in ((0, "0"), (1.256, "1.26"), (414.4, "414"), (1234567, "1.23 M"),
+                            (9876, "9 876"), (999999, "999 999"), (0.0123, "0.0123"), (2e9, "2 G"),
+                            (21.4e6, "21.4 M"), (1.5e12, "1.5 T")):
             self.assertEqual(document.number(value), text)
+
+    def test_what_is_left_out_is_told_once(self):
+        self.assertEqual(document.left_out(["p: a: does not apply: no probe", "vm: skipped",
+                                            "p: b: does not apply: no probe", "q: a: does not apply: x"]),
+                         ["p: a, b: no probe", "vm: skipped", "q: a: x"])
 
     def test_the_document_says_what_was_measured_and_what_was_not(self):
         samples = samples_of([("dax", 0, "w", "-", "time", 1), ("dax", 1, "w", "-", "time", 3),
@@ -189,8 +203,8 @@ class Document(unittest.TestCase):
         with tempfile.NamedTemporaryFile("r", encoding="utf-8") as stream:
             document.write(stream.name, run, samples, verdicts, [])
             text = stream.read()
-        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | - | 1 | **not met** |", text)
-        self.assertIn("| second | <= 1 | - | - | - | not measured |", text)
+        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | 2 | - | 1 | **not met** |", text)
+        self.assertIn("| second | <= 1 | - | - | - | - | not measured |", text)
         self.assertIn("0 of 1 that were measured are met", text)
         self.assertIn("| w | - | time | us | 2 (1 .. 3) | 4 4x |", text)
         self.assertIn("- something", text)
@@ -249,7 +263,7 @@ class Runner(unittest.TestCase):
                      "- broken, tmpfs, memory, round 1: exit status 1: it broke",
                      "- broken, tmpfs, dax, round 0: could not convert string to float: 'fast'",
                      "- silent, tmpfs, lmdb, round 1: reported nothing",
-                     "- good: lmdb: does not apply: why",
+                     "- good: lmdb: why",
                      "| w | - | time | us | 2 (2 .. 2) | 3 (3 .. 3) 1.5x |"):
             self.assertIn(said, text)
         self.assertIn("tmpfs,good,memory,w,-,time,us,2,3,3,3,1.5,1.5,1.5\n", csv)
@@ -264,6 +278,17 @@ class Runner(unittest.TestCase):
             lines = [line for line in csv.splitlines() if f",{name},memdb," in line]
             self.assertEqual(len(lines), asked is not None, (name, arguments))
             self.assertTrue(all(asked in line for line in lines), lines)
+
+    def test_the_marks_get_rounds_of_their_own_beside_the_others(self):
+        program = """#!/bin/sh
+case "$*" in *--workloads*) echo result,narrow,-,time,2,us ;; *) echo result,wide,-,time,2,us ;; esac
+"""
+        _, text, csv = self.run_suite({"statements": program}, "--subjects", "dax", "--minutes", "0")
+        self.assertIn("tmpfs,statements,dax,wide,-,time,us,1,", csv)
+        self.assertIn("tmpfs,statements,dax,narrow,-,time,us,1,", csv)
+        self.assertIn("- statements (tmpfs): round 5 of 6: no time left", text)
+        _, _, csv = self.run_suite({"statements": program}, "--subjects", "dax")
+        self.assertIn("tmpfs,statements,dax,narrow,-,time,us,3,", csv)
 
     def test_the_first_round_is_whole_and_later_ones_need_time(self):
         _, text, csv = self.run_suite({"good": GOOD}, "--rounds", "3", "--minutes", "0")
