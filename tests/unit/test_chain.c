@@ -46,9 +46,11 @@ static void chain_close(void)
 /* A node with the version's content, txid and storage. */
 static uint32_t chain_node(uint64_t page, uint64_t txid, uint64_t storage)
 {
-    uint32_t node = frames_take(&store->region);
+    uint32_t node = storage == NODE_BASE ? frames_take_marker(&store->region)
+                                         : frames_take(&store->region);
     ck_assert_uint_ne(node, 0);
-    db_fill(region_frame(&store->region, node), page, txid);
+    if (storage != NODE_BASE)
+        db_fill(region_frame(&store->region, node), page, txid);
     GUARDED_SET(store->region.nodes[node].txid, txid);
     GUARDED_SET(store->region.nodes[node].storage, storage);
     return node;
