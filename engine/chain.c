@@ -130,6 +130,38 @@ bool chain_trim(struct store *s, uint64_t page, const struct scan *scan)
     return true;
 }
 
+bool chain_base_unseen(const struct store *s, uint64_t page, uint64_t txid, const struct scan *scan)
+{
+    const struct region *r = &s->region;
+    uint64_t newer = txid;
+    uint32_t node = pageword_node(pageword_load(r, page));
+    while (node && chain_storage(r, node) != NODE_BASE) {
+        newer = chain_txid(r, node);
+        node = chain_older(r, node);
+    }
+    return !scan_sees(scan, node ? chain_txid(r, node) : 0, newer);
+}
+
+bool chain_rebase(struct store *s, uint64_t page, uint64_t txid, uint32_t marker,
+                  const struct scan *scan)
+{
+    struct region *r = &s->region;
+    if (marker) {
+        /* Where the chain has another one further down, it is dropped below: nobody sees it. */
+        GUARDED_SET(r->nodes[marker].txid, txid);
+        if (!chain_push(s, page, marker))
+            return false;
+    } else {
+        marker = pageword_node(pageword_load(r, page));
+        GUARDED_SET(r->nodes[marker].txid, txid); /* C3 */
+        if (!pageword_set(r, page, PAGE_MAPPED, marker))
+            return false;
+    }
+    if (!chain_trim(s, page, scan))
+        return false;
+    return chain_older(r, marker) != 0 || chain_clear(s, page, PAGE_MAPPED);
+}
+
 bool chain_clear(struct store *s, uint64_t page, enum page_state to)
 {
     struct region *r = &s->region;

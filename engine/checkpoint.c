@@ -491,11 +491,12 @@ dax_rc checkpoint_close(struct store *s, struct dax_err *err)
     if (rc != DAX_OK)
         return rc;
     struct region_guarded *g = &s->region.header->guarded;
-    if (log_live(s) != 0 || GUARDED_GET(g->nodes_used) != 0 || s->base.scratch_start != 0)
+    uint32_t versions = GUARDED_GET(g->nodes_used) + GUARDED_GET(g->markers);
+    if (log_live(s) != 0 || versions != 0 || s->base.scratch_start != 0)
         return store_fail(s, err,
                           "at the close, %llu bytes of log, %u page versions and %llu scratch "
                           "pages (up to LSN %llu of %llu) are left over",
-                          (unsigned long long)log_live(s), GUARDED_GET(g->nodes_used),
+                          (unsigned long long)log_live(s), versions,
                           (unsigned long long)GUARDED_GET(g->scratch_next),
                           (unsigned long long)GUARDED_GET(g->scratch_lsn),
                           (unsigned long long)GUARDED_GET(g->lsn_cursor));

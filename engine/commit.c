@@ -15,7 +15,13 @@
  *   published, pages ZAPPED             readers of the new state wait at those pages; readers of the
  *                                       old one too, for as long as it takes to store some lines
  *   words set                           either base holds the new content (nobody could see or pin
- *                                       the old), or the private copy has become a version
+ *                                       what it held), or the private copy has become a version
+ *
+ * A page whose base holds what an old snapshot sees gets its new versions pushed. At the next checkpoint
+ * that content moves to a frame and the newest version to base (rehome.c). From then on base has nothing
+ * that an old snapshot sees, and the page is zapped and applied to although others read: its chain is a
+ * marker, which says that base holds the newest version, and behind it the frames that old snapshots need.
+ * So a reader costs one frame for each page that has changed since it began, however often it changes.
  *
  * Base pages that cannot be stored to (media errors) keep their new content in its frame, as a page does
  * that somebody has pinned; a checkpoint rewrites them.
@@ -70,10 +76,10 @@ static void commit_build_record(struct store *s)
 }
 
 /* Store a page's new content into base: the logged lines if base held the previous version, all that
- * differs otherwise; through the cache, since it will be read. Nobody can reach base's page. false: it is
+ * differs if it is behind that; through the cache, since it will be read. Nobody can reach base's page. false: it is
  * bad, now or before; the content has to stay in its frame. (Lines that were stored until then are in the
  * log as well: L1.) */
-static bool commit_apply(struct store *s, struct txn_page *p, bool has_chain)
+static bool commit_apply(struct store *s, struct txn_page *p, bool behind)
 {
     uint8_t *base = base_at(&s->base, (uint64_t)p->page << DAX_PAGE_SHIFT);
     const uint8_t *content = region_frame(&s->region, p->node);
@@ -81,7 +87,7 @@ static bool commit_apply(struct store *s, struct txn_page *p, bool has_chain)
     uint64_t bitmap = p->bitmap;
     if (pageword_load(&s->region, p->page) & PAGEWORD_POISONED)
         return false;
-    if ((has_chain && !lines_try_diff(base, content, &bitmap, &fault)) ||
+    if ((behind && !lines_try_diff(base, content, &bitmap, &fault)) ||
         !lines_try_store_cached(&s->persist, base, content, bitmap, &fault)) {
         (void)media_fault(s, p->page, &fault, NULL);
         return false;
@@ -114,6 +120,17 @@ static bool commit_map_direct(struct store *s)
     return true;
 }
 
+/* Others read. Is it likely that base can be stored to all the same? Who is in a snapshot of the state
+ * before this commit counts; who may begin one in the next moment does not: commit_settle asks again. */
+static bool commit_wants_base(struct store *s, const struct txn_page *p, uint64_t w, uint64_t txid)
+{
+    struct scan slots = s->scan;
+    if (pageword_node(w) == 0 || w & PAGEWORD_POISONED)
+        return false;
+    slots.snapshot_count--; /* the newest state, which scan_take has added: none is greater */
+    return chain_base_unseen(s, p->page, txid, &slots) && !scan_base_pinned(&slots, p->page);
+}
+
 /* Before publishing: push what readers of the old state must be kept from, apply what nobody knows,
  * zap the rest. Not to be applied (L6): push everything. */
 static bool commit_expose(struct store *s, uint64_t txid, bool others, bool apply)
@@ -136,7 +153,8 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others, bool appl
         bool unknown = state == PAGE_ABSENT || state == PAGE_TRUNCATED;
         if (!p->scratch && unknown && apply && commit_apply(s, p, false)) {
             applied = true;
-        } else if (p->scratch || others || unknown || state == PAGE_ZAPPED || !apply) {
+        } else if (p->scratch || unknown || state == PAGE_ZAPPED || !apply ||
+                   (others && !commit_wants_base(s, p, w, txid))) {
             if (!commit_push(s, p) || (others && !chain_trim(s, p->page, &s->scan)))
                 return false;
         } else if (!pageword_set(r, p->page, PAGE_ZAPPED, pageword_node(w))) {
@@ -150,6 +168,33 @@ static bool commit_expose(struct store *s, uint64_t txid, bool others, bool appl
         if (t->pages[i].applied && !pageword_set(r, t->pages[i].page, PAGE_MAPPED, 0))
             return false;
     return true;
+}
+
+/* The page is zapped. May its new content go to base? Nobody must have base pinned, and no snapshot see what
+ * it holds; versions that older snapshots see stay in the chain. */
+static bool commit_may_apply(struct store *s, struct txn_page *p, uint64_t txid, bool older)
+{
+    if (s->scan.pin_count && scan_base_pinned(&s->scan, p->page))
+        return false;
+    if (!older)
+        return true;
+    if (!chain_base_unseen(s, p->page, txid, &s->scan))
+        return false;
+    if (chain_is_home(&s->region, p->page))
+        return true;
+    p->marker = frames_take_marker(&s->region);
+    return p->marker != 0;
+}
+
+/* Settle one zapped page, up to its new word. */
+static bool commit_settle_page(struct store *s, struct txn_page *p, uint64_t txid, bool older)
+{
+    if (commit_may_apply(s, p, txid, older) &&
+        commit_apply(s, p, !chain_is_home(&s->region, p->page)))
+        return true;
+    if (p->marker)
+        frames_give(&s->region, p->marker);
+    return commit_push(s, p) && chain_trim(s, p->page, &s->scan);
 }
 
 /* After publishing: every zapped page is applied or pushed. What only the old state needed goes: a reader
@@ -166,18 +211,16 @@ static bool commit_settle(struct store *s, uint64_t txid)
             return false;
         if (!commit_is_live(p) || !p->node || p->applied)
             continue;
-        if (older || (s->scan.pin_count && scan_base_pinned(&s->scan, p->page)) ||
-            !commit_apply(s, p, pageword_node(pageword_load(r, p->page)) != 0)) {
-            if (!commit_push(s, p) || !chain_trim(s, p->page, &s->scan))
-                return false;
-        }
+        if (!commit_settle_page(s, p, txid, older))
+            return false;
     }
     /* Before a reader that sees the words below loads what was stored above. */
     persist_visible(&s->persist);
     for (uint32_t i = 0; i < t->page_count; i++) {
         struct txn_page *p = &t->pages[i];
         if (p->applied && pageword_state(pageword_load(r, p->page)) == PAGE_ZAPPED &&
-            !chain_clear(s, p->page, PAGE_MAPPED))
+            !(older ? chain_rebase(s, p->page, txid, p->marker, &s->scan)
+                    : chain_clear(s, p->page, PAGE_MAPPED)))
             return false;
     }
     return true;

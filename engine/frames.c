@@ -1,8 +1,9 @@
 /* frames.c: free lists of version nodes.
  *
  * The free list is last in, first out, so that a transaction's private copies reuse frames that are
- * still in the CPU cache. Nodes whose frames were given back to the system are on a second list,
- * used after the first is empty and before nodes that were never used.
+ * still in the CPU cache. Nodes whose frames have no memory, because it was given back to the system or
+ * because they were markers, are on a second list, used after the first is empty and before nodes that
+ * were never used. Markers are taken from there.
  */
 #include "engine/frames.h"
 
@@ -11,21 +12,45 @@
 
 #include "engine/pageword.h"
 
-uint32_t frames_take(struct region *r)
+/* The node in front of the free list, which is not empty. */
+static uint32_t frames_pop_free(struct region *r)
 {
     struct region_guarded *g = &r->header->guarded;
     uint32_t node = GUARDED_GET(g->free);
+    GUARDED_SET(g->free, r->nodes[node].next);
+    GUARDED_ADD(g->free_count, -1);
+    return node;
+}
+
+/* A node whose frame has no memory; 0: none. */
+static uint32_t frames_pop_cold(struct region *r)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t node = GUARDED_GET(g->cold);
     if (node) {
-        GUARDED_SET(g->free, r->nodes[node].next);
-        GUARDED_ADD(g->free_count, -1);
-    } else if ((node = GUARDED_GET(g->cold)) != 0) {
         GUARDED_SET(g->cold, r->nodes[node].next);
-    } else {
-        node = GUARDED_GET(g->fresh);
-        if (node >= DAX_MAX_NODES)
-            return 0;
-        GUARDED_SET(g->fresh, node + 1);
+        return node;
     }
+    node = GUARDED_GET(g->fresh);
+    if (node >= DAX_MAX_NODES)
+        return 0;
+    GUARDED_SET(g->fresh, node + 1);
+    return node;
+}
+
+static void frames_push_cold(struct region *r, uint32_t node)
+{
+    struct region_guarded *g = &r->header->guarded;
+    r->nodes[node].next = GUARDED_GET(g->cold);
+    GUARDED_SET(g->cold, node);
+}
+
+uint32_t frames_take(struct region *r)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t node = GUARDED_GET(g->free) ? frames_pop_free(r) : frames_pop_cold(r);
+    if (!node)
+        return 0;
     struct node *n = &r->nodes[node];
     n->next = n->prev = 0;
     /* An exchange, so that the frame is not stored to before: pairs with the loads around a copy of it
@@ -38,10 +63,32 @@ uint32_t frames_take(struct region *r)
     return node;
 }
 
-/* Back on the free list, whatever it was before. */
+uint32_t frames_take_marker(struct region *r)
+{
+    struct region_guarded *g = &r->header->guarded;
+    uint32_t node = frames_pop_cold(r);
+    if (node) {
+        r->nodes[node].next = r->nodes[node].prev = 0;
+    } else { /* one of the last: its frame keeps the memory that it has */
+        node = frames_take(r);
+        if (!node)
+            return 0;
+        GUARDED_ADD(g->nodes_used, -1);
+    }
+    GUARDED_SET(r->nodes[node].storage, NODE_BASE);
+    GUARDED_ADD(g->markers, 1);
+    return node;
+}
+
+/* Back on the list of its kind, whatever it was before. */
 static void frames_free(struct region *r, uint32_t node)
 {
     struct region_guarded *g = &r->header->guarded;
+    if (GUARDED_GET(r->nodes[node].storage) == NODE_BASE) {
+        frames_push_cold(r, node);
+        GUARDED_ADD(g->markers, -1);
+        return;
+    }
     if (GUARDED_GET(r->nodes[node].storage) > NODE_COPY)
         GUARDED_ADD(g->scratch_nodes, -1);
     r->nodes[node].next = GUARDED_GET(g->free);
@@ -122,13 +169,11 @@ void frames_trim(struct region *r)
     uint32_t batch[DAX_FRAMES_TRIM_BATCH];
     while (GUARDED_GET(g->free_count) > DAX_FRAMES_RETAIN + DAX_FRAMES_TRIM_BATCH) {
         for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH; i++) {
-            batch[i] = GUARDED_GET(g->free);
+            batch[i] = frames_pop_free(r);
             /* No copy any more, before its memory goes: as in frames_take, and for the same reader. */
             if (GUARDED_GET(r->nodes[batch[i]].storage) == NODE_COPY)
                 (void)atomic_exchange(&r->nodes[batch[i]].storage, NODE_FRAME);
-            GUARDED_SET(g->free, r->nodes[batch[i]].next);
         }
-        GUARDED_ADD(g->free_count, -(uint32_t)DAX_FRAMES_TRIM_BATCH);
         qsort(batch, DAX_FRAMES_TRIM_BATCH, sizeof *batch, frames_compare);
         for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH;) {
             uint32_t n = 1;
@@ -138,10 +183,8 @@ void frames_trim(struct region *r)
             (void)madvise(region_frame(r, batch[i]), (size_t)n * DAX_PAGE_BYTES, MADV_DONTNEED);
             i += n;
         }
-        for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH; i++) {
-            r->nodes[batch[i]].next = GUARDED_GET(g->cold);
-            GUARDED_SET(g->cold, batch[i]);
-        }
+        for (uint32_t i = 0; i < DAX_FRAMES_TRIM_BATCH; i++)
+            frames_push_cold(r, batch[i]);
     }
 }
 
@@ -160,5 +203,6 @@ bool frames_validate(const struct region *r)
     uint32_t cold = frames_list_length(r, GUARDED_GET(g->cold));
     return free_count == GUARDED_GET(g->free_count) &&
            frames_list_length(r, GUARDED_GET(g->limbo)) == GUARDED_GET(g->limbo_count) &&
-           free_count + cold + GUARDED_GET(g->nodes_used) + 1 == GUARDED_GET(g->fresh);
+           free_count + cold + GUARDED_GET(g->nodes_used) + GUARDED_GET(g->markers) + 1 ==
+               GUARDED_GET(g->fresh);
 }

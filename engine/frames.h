@@ -7,6 +7,9 @@
  *
  * A node that was never in a chain goes straight back to free. Limbo is zap, frames_reclaim is
  * drain and reclaim: it scans once and frees what nobody pins.
+ *
+ * A NODE_BASE marker has no use for its frame. So it is made of a node whose frame has no memory, and
+ * counted apart (markers, not nodes_used): what old snapshots cost is one frame for each version.
  */
 #ifndef DAX_FRAMES_H
 #define DAX_FRAMES_H
@@ -15,6 +18,9 @@
 
 /* A node whose frame nobody can see; content of the frame is undefined. 0: all are in use. */
 uint32_t frames_take(struct region *r);
+
+/* The same for a NODE_BASE marker, which it becomes here: its frame has no memory and is not to be touched. */
+uint32_t frames_take_marker(struct region *r);
 
 /* Give back a node that no reader can have seen. */
 void frames_give(struct region *r, uint32_t node);
@@ -36,7 +42,7 @@ void frames_reclaim(struct region *r, struct scan *s, uint32_t self);
 /* Give the memory of free frames above DAX_FRAMES_RETAIN back to the system. */
 void frames_trim(struct region *r);
 
-/* Recount free, limbo and used nodes and compare with the counters; for tests and debug builds. */
+/* Recount free, limbo and used nodes and markers and compare with the counters; for tests and debug builds. */
 bool frames_validate(const struct region *r);
 
 #endif

@@ -99,7 +99,8 @@ struct region_guarded {
     _Atomic uint32_t limbo_count;
     _Atomic uint32_t free_count;
     _Atomic uint32_t nodes_kept;   /* nodes_used that the last checkpoint had to leave */
-    _Atomic uint32_t nodes_used;   /* in chains, limbo, or private to the transaction */
+    _Atomic uint32_t nodes_used;   /* in chains, limbo, or private to a transaction; no markers */
+    _Atomic uint32_t markers;      /* NODE_BASE markers in chains and limbo */
     /* counters */
     _Atomic uint64_t commits, aborts, pages_committed, lines_logged, log_bytes_total;
     _Atomic uint64_t pages_applied, pages_pushed, pages_direct, pages_scratch;

@@ -32,7 +32,7 @@
 struct rehome_page {
     uint32_t page;
     uint32_t head;   /* newest version, not in base */
-    uint32_t marker; /* node that will say "base holds head's version", 0: chain ends empty */
+    uint32_t marker; /* will say "base holds head's version", 0: chain ends empty */
     bool pinned;
 };
 
@@ -131,7 +131,7 @@ static dax_rc rehome_zap(struct store *s, uint32_t page, struct rehome_page *b, 
     if (!log_is_sealed(s, rehome_txid(r, head)))
         return DAX_OK; /* the next checkpoint seals it first (L6) */
 
-    *b = (struct rehome_page){.page = page, .head = head, .marker = frames_take(r)};
+    *b = (struct rehome_page){.page = page, .head = head, .marker = frames_take_marker(r)};
     bool unreadable = false;
     if (!b->marker || !rehome_save_base(s, page, head, &unreadable)) {
         if (b->marker)
@@ -155,12 +155,11 @@ static bool rehome_leave(struct store *s, const struct rehome_page *b)
 {
     struct region *r = &s->region;
     struct version v = {b->head, 0, GUARDED_GET(r->nodes[b->head].storage)};
-    uint32_t node = v.storage > NODE_BASE && !b->marker ? frames_take(r) : b->marker;
-    if (v.storage <= NODE_BASE || !node) {
-        if (node)
-            frames_give(r, node);
+    if (b->marker)
+        frames_give(r, b->marker);
+    uint32_t node = v.storage > NODE_BASE ? frames_take(r) : 0;
+    if (!node)
         return pageword_set(r, b->page, PAGE_MAPPED, b->head);
-    }
     struct node *n = &r->nodes[node];
     struct guard_fault fault;
     if (!guard_copy(region_frame(r, node), chain_address(s, b->page, &v), DAX_PAGE_BYTES, &fault)) {
@@ -188,7 +187,6 @@ static bool rehome_finish(struct store *s, const struct rehome_page *b)
     if (b->marker) {
         struct node *m = &r->nodes[b->marker];
         GUARDED_SET(m->txid, rehome_txid(r, b->head));
-        GUARDED_SET(m->storage, NODE_BASE);
         GUARDED_SET(m->page, b->page);
         GUARDED_SET(m->older,
                     atomic_load_explicit(&r->nodes[b->head].older, memory_order_relaxed));

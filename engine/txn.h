@@ -27,7 +27,8 @@ struct txn_page {
     uint64_t bitmap;   /* changed lines, from txn_prepare or before (compared); private only */
     bool compared;     /* bitmap is right as the page stands */
     bool dropped;      /* truncated away within the transaction */
-    bool applied;      /* commit's own note */
+    bool applied;      /* commit's own notes: the content is in base, */
+    uint32_t marker;   /* and this node will say so; 0: none, or the chain's head does */
 };
 
 struct txn {

@@ -123,8 +123,8 @@ static bool check_recovered(struct store *s, char *what, size_t bytes)
     const struct region_guarded *g = &s->region.header->guarded;
     if (GUARDED_GET(g->lsn_cursor) != GUARDED_GET(g->lsn_tail))
         return check_bad(what, bytes, "the log is not empty after recovery");
-    if (GUARDED_GET(g->nodes_used) != 0 || GUARDED_GET(g->pages_versioned) != 0 ||
-        GUARDED_GET(g->heads) != 0)
+    if (GUARDED_GET(g->nodes_used) != 0 || GUARDED_GET(g->markers) != 0 ||
+        GUARDED_GET(g->pages_versioned) != 0 || GUARDED_GET(g->heads) != 0)
         return check_bad(what, bytes, "versions of pages exist after recovery");
     for (uint64_t page = 0; page < pages_of(store_size(s)); page++) {
         uint64_t w = pageword_load(&s->region, page);

@@ -264,6 +264,33 @@ static void run_pinned(void)
     close_db();
 }
 
+/* A reader of the first state stays. After a checkpoint its pages are in frames, and commits store to base
+ * although it reads: straight away, or over what base is behind of, since somebody else had it pinned. */
+static void run_kept(void)
+{
+    open_db();
+    struct pinned old = pin_pages(0, 0);
+    tx("UPDATE t SET v='a'||v WHERE k%%3=0");
+    checkpoint("PASSIVE");
+    struct store *s = vfs_conn_of(db, "main")->store;
+    struct region_guarded *g = &s->region.header->guarded;
+    uint64_t applied = GUARDED_GET(g->pages_applied);
+    tx("UPDATE t SET v='bb'||v WHERE k%%6=0");
+    hooks_must(s->persist.mode == PERSIST_MSYNC || GUARDED_GET(g->pages_applied) > applied,
+               "a page that was to be stored to was pushed");
+    struct pinned other = pin_pages(1, 4);
+    tx("UPDATE t SET v='ccc'||v WHERE k%%9=0");
+    unpin(&other);
+    applied = GUARDED_GET(g->pages_applied);
+    tx("UPDATE t SET v='d' WHERE k%%12=0");
+    hooks_must(s->persist.mode == PERSIST_MSYNC || GUARDED_GET(g->pages_applied) > applied,
+               "a page that was to be stored to was pushed");
+    checkpoint("PASSIVE");
+    tx("UPDATE t SET v='eeeee' WHERE k=6");
+    tx_that_outlives(&old, "UPDATE t SET v='ffffff' WHERE k=9");
+    close_db();
+}
+
 static void run_wrap(void)
 {
     open_db();
@@ -444,6 +471,9 @@ const struct workload workloads[] = {
     {"pinned_listed", "the same, relogged through scratch", 8192,
      TABLE ROWS(60) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 2,
      run_pinned},
+    {"kept", "commits that store to base beside a reader that stays", 65536,
+     TABLE ROWS(60) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
+     run_kept},
     {"wrap", "the ring goes round", 8192,
      TABLE ROWS(30) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
      run_wrap},

@@ -190,6 +190,12 @@ uint32_t __wrap_frames_take(struct region *r)
     return fault_hit(FAULT_FRAMES) ? 0 : frames_take(r);
 }
 
+uint32_t __wrap_frames_take_marker(struct region *r);
+uint32_t __wrap_frames_take_marker(struct region *r)
+{
+    return fault_hit(FAULT_FRAMES) ? 0 : frames_take_marker(r);
+}
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 /* Functions that answer -1 and set errno. */

@@ -6,6 +6,7 @@
  */
 #include "tests/interleave/world.h"
 
+#include "engine/chain.h"
 #include "engine/writer.h"
 
 #define OLD 3u /* a connection that no thread uses: setup's, and the final look's */
@@ -88,6 +89,11 @@ static void end_old(void)
     world_end(OLD);
 }
 
+static void only_end(void)
+{
+    world_end(il_self());
+}
+
 static void finish_home(void)
 {
     world_finish(OLD, true);
@@ -100,6 +106,14 @@ static void finish_with_old(void)
         world_end(OLD);
     world_tidy();
     world_finish(OLD, true);
+}
+
+/* The chain is whole while OLD still needs it. */
+static void finish_kept(void)
+{
+    IL_MUST(chain_validate(world_store, 1), "the chain of page 1 is broken");
+    world_copy(OLD, 1);
+    finish_with_old();
 }
 
 /* --- checkpoints ------------------------------------------------------------------------------- */
@@ -196,6 +210,53 @@ static void move_middle(void)
     world_end(OLD);
     world_checkpoint(il_self(), CHECKPOINT_PASSIVE);
     world_commit(il_self(), 1u << 2, 0);
+}
+
+/* Page 1 has moved: base holds version 2, behind the marker is what base held before, which OLD reads. */
+static void setup_kept(void)
+{
+    setup_version();
+    world_checkpoint(0, CHECKPOINT_PASSIVE);
+}
+
+/* The same with a connection that a thread has. */
+static void setup_kept_for_0(void)
+{
+    world_setup(4);
+    world_begin(0);
+    world_commit(1, 1u << 1, 0);
+    world_checkpoint(1, CHECKPOINT_PASSIVE);
+}
+
+/* And with both. */
+static void setup_kept_for_two(void)
+{
+    world_setup(4);
+    world_begin(0);
+    world_begin(OLD);
+    world_commit(1, 1u << 1, 0);
+    world_checkpoint(1, CHECKPOINT_PASSIVE);
+}
+
+/* Thread 0 reads version 2, which base holds: so version 3 is in a frame, in front of the marker. */
+static void setup_kept_and_read(void)
+{
+    setup_kept();
+    world_begin(0);
+    world_commit(1, 1u << 1, 0);
+}
+
+static void read_copy_twice(void)
+{
+    read_copy();
+    read_copy();
+}
+
+static void write_kept_and_checkpoint(void)
+{
+    world_commit(il_self(), 1u << 1, 0);
+    world_checkpoint(il_self(), CHECKPOINT_PASSIVE);
+    world_commit(il_self(), 1u << 1, 0);
 }
 
 /* A connection's own pin, across its own commits of that page. */
@@ -360,11 +421,6 @@ static void write_twice_one_lock(void)
 
 /* --- tidying ----------------------------------------------------------------------------------- */
 
-static void only_end(void)
-{
-    world_end(il_self());
-}
-
 /* Two readers of the old state; the version of page 1 waits for both. */
 static void setup_two_old_readers(void)
 {
@@ -434,6 +490,24 @@ const struct il_program programs[] = {
      setup_unneeded_version, {read_pin, checkpoint_and_rewrite}, finish_home, 0, 0},
     {"chain_middle", "a walk over a node that moves into another page's chain",
      setup_middle, {old_read, move_middle}, finish_home, 0, 0},
+    {"kept_old", "an old snapshot's pins beside commits that store to base though it reads",
+     setup_kept_for_two, {old_read_twice, write_twice}, finish_with_old, 0, 0},
+    {"kept_pin", "a pin of base beside commits that want it, while an old snapshot keeps a version",
+     setup_kept, {read_pin_twice, write_twice}, finish_kept, 0, 0},
+    {"kept_copy", "copying reads beside them",
+     setup_kept, {read_copy_twice, write_twice}, finish_kept, 0, 0},
+    {"kept_two", "a pin over two pages, of which one has a kept version, beside commits of both",
+     setup_kept, {read_two, write_two_pages}, finish_with_old, 0, 0},
+    {"kept_end", "the old snapshot ends beside them",
+     setup_kept_for_0, {only_end, write_twice}, finish_home, 0, 0},
+    {"kept_read", "the marker is in the middle, since its version is read: pins of it beside commits",
+     setup_kept_and_read, {old_read_twice, write_twice}, finish_kept, 0, 0},
+    {"kept_rehome", "a pin beside commits and a checkpoint between them",
+     setup_kept_and_read, {old_read, write_kept_and_checkpoint}, finish_kept, 0, 0},
+    {"kept_own_pin", "a writer's own pin of base, across its commit",
+     setup_kept, {own_pin, read_copy}, finish_with_old, 0, 0},
+    {"kept_three", "an old and a new reader beside a commit",
+     setup_kept_for_0, {old_read, read_pin, write_one}, finish_home, 2, 0},
     {"own_pin", "a writer's own pin of the page that it commits",
      setup_plain, {own_pin, read_copy}, finish_home, 0, 0},
     {"chain_walk", "a walk down a chain beside trimming, reclaim and reuse of its nodes",

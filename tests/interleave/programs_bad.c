@@ -314,6 +314,29 @@ static void setup_copy_and_version(void)
     world_commit(1, 1u << 1, 0);
 }
 
+/* Page 1 has moved to base under thread 0's snapshot, which is served from a frame; base goes bad. */
+static void setup_kept_over_bad(void)
+{
+    bad_setup(4);
+    world_begin(0);
+    world_commit(1, 1u << 1, 0);
+    world_checkpoint(1, CHECKPOINT_PASSIVE);
+    bad_strike(1, BAD_UNREADABLE);
+}
+
+/* The same for OLD's snapshot. Base is still good, the last commit's frame is a copy of it, and thread 0
+ * pins it. */
+static void setup_kept_copy(void)
+{
+    bad_setup(4);
+    bad_may_die();
+    world_begin(OLD);
+    world_commit(1, 1u << 1, 0);
+    world_checkpoint(1, CHECKPOINT_PASSIVE);
+    world_commit(1, 1u << 1, 0);
+    keep(0, 1);
+}
+
 /* So many free frames that the next trim gives some back, page 1's copy among the first. */
 static void setup_copy_to_trim(void)
 {
@@ -355,6 +378,15 @@ static void finish_healed(void)
 {
     world_checkpoint(OLD, CHECKPOINT_PASSIVE);
     bad_finish(OLD, EVERY_PAGE);
+}
+
+/* OLD's snapshot finds its version, whatever has become of base. */
+static void finish_kept(void)
+{
+    world_copy(OLD, 1);
+    world_end(OLD);
+    world_tidy();
+    finish_healed();
 }
 
 static void finish_repaired(void)
@@ -417,6 +449,10 @@ const struct il_program programs_bad[] = {
      setup_copy_to_trim, {use_kept_1, strike_and_trim}, finish, 0, 0},
     {"bad_given_back", "a fault without a pin beside a commit of the page",
      setup_given_back, {touch_given_back, commit_and_checkpoint}, finish_healed, 0, 0},
+    {"bad_kept_old", "an old snapshot's version beside commits of its page, whose base is bad",
+     setup_kept_over_bad, {old_copy, commit}, finish_healed, 0, 0},
+    {"bad_kept_rescue", "such a page, pinned, goes bad beside its commit",
+     setup_kept_copy, {use_kept_1, strike_and_commit}, finish_kept, 0, 0},
     {"bad_cut_grow", "a page is cut, and comes back as a block that is bad",
      setup_probed_last, {pin_last, cut_and_grow}, finish, 0, 0},
     {0}};

@@ -631,7 +631,8 @@ void world_checkpoint(unsigned k, enum checkpoint_mode mode)
 
 unsigned world_nodes_used(void)
 {
-    return GUARDED_GET(world_store->region.header->guarded.nodes_used);
+    const struct region_guarded *g = &world_store->region.header->guarded;
+    return GUARDED_GET(g->nodes_used) + GUARDED_GET(g->markers);
 }
 
 void world_tidy(void)

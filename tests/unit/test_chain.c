@@ -46,9 +46,11 @@ static void chain_close(void)
 /* A node with the version's content, txid and storage. */
 static uint32_t chain_node(uint64_t page, uint64_t txid, uint64_t storage)
 {
-    uint32_t node = frames_take(&store->region);
+    uint32_t node =
+        storage == NODE_BASE ? frames_take_marker(&store->region) : frames_take(&store->region);
     ck_assert_uint_ne(node, 0);
-    db_fill(region_frame(&store->region, node), page, txid);
+    if (storage != NODE_BASE)
+        db_fill(region_frame(&store->region, node), page, txid);
     GUARDED_SET(store->region.nodes[node].txid, txid);
     GUARDED_SET(store->region.nodes[node].storage, storage);
     return node;
@@ -259,6 +261,103 @@ START_TEST(test_trim_drops_a_marker_with_the_snapshots_that_needed_it)
 }
 END_TEST
 
+/* Base's version is the marker's, or else older than the chain; the next newer one ends its time. */
+START_TEST(test_base_is_unseen_when_no_snapshot_lies_in_its_versions_time)
+{
+    chain_open();
+    static const uint64_t where[] = {5, 10, 15, 20, 25, 30, 35};
+    for (unsigned i = 0; i < 7; i++) {
+        chain_scan(&where[i], 1);
+        /* No chain: everybody below the new version sees base. */
+        ck_assert_int_eq(chain_base_unseen(store, 6, 30, &store->scan), where[i] >= 30);
+        ck_assert(chain_is_home(&store->region, 6));
+    }
+    chain_add(6, 10);
+    for (unsigned i = 0; i < 7; i++) {
+        chain_scan(&where[i], 1);
+        ck_assert_int_eq(chain_base_unseen(store, 6, 30, &store->scan), where[i] >= 10);
+        ck_assert(!chain_is_home(&store->region, 6));
+    }
+    ck_assert(chain_push(store, 6, chain_node(6, 15, NODE_BASE)));
+    for (unsigned i = 0; i < 7; i++) {
+        chain_scan(&where[i], 1);
+        ck_assert_int_eq(chain_base_unseen(store, 6, 30, &store->scan),
+                         where[i] < 15 || where[i] >= 30);
+        ck_assert(chain_is_home(&store->region, 6));
+    }
+    chain_add(6, 25);
+    for (unsigned i = 0; i < 7; i++) {
+        chain_scan(&where[i], 1);
+        ck_assert_int_eq(chain_base_unseen(store, 6, 30, &store->scan),
+                         where[i] < 15 || where[i] >= 25);
+        ck_assert(!chain_is_home(&store->region, 6));
+    }
+    chain_scan(where, 0);
+    ck_assert(chain_base_unseen(store, 6, 30, &store->scan));
+    chain_close();
+}
+END_TEST
+
+START_TEST(test_rebase_leaves_one_marker_in_front_of_what_is_seen)
+{
+    chain_open();
+    struct region *r = &store->region;
+    struct version v;
+    static const uint64_t old[] = {5};
+    uint32_t kept = chain_add(6, 1), limbo = GUARDED_GET(r->header->guarded.limbo_count);
+    uint32_t marker = chain_node(6, 10, NODE_BASE);
+    ck_assert(chain_push(store, 6, marker));
+
+    /* Its own marker: it moves, and readers notice. */
+    uint32_t before = chain_generation(6);
+    ck_assert(pageword_set(r, 6, PAGE_ZAPPED, marker));
+    chain_scan(old, 1);
+    ck_assert(chain_rebase(store, 6, 20, 0, &store->scan));
+    ck_assert_uint_eq(chain_generation(6), before + 2);
+    chain_newest(store, 6, &v);
+    ck_assert_uint_eq(v.node, marker);
+    ck_assert_uint_eq(v.txid, 20);
+    ck_assert_uint_eq(v.storage, NODE_BASE);
+    ck_assert_uint_eq(chain_length(6), 2);
+    ck_assert_uint_eq(GUARDED_GET(r->header->guarded.limbo_count), limbo);
+    chain_check_validity();
+
+    /* One in the middle: a new one takes its place, and what was in front of it goes. */
+    chain_add(6, 30);
+    ck_assert(pageword_set(r, 6, PAGE_ZAPPED, pageword_node(pageword_load(r, 6))));
+    uint32_t next = chain_node(6, 0, NODE_BASE);
+    ck_assert(chain_rebase(store, 6, 40, next, &store->scan));
+    chain_newest(store, 6, &v);
+    ck_assert_uint_eq(v.node, next);
+    ck_assert_uint_eq(v.txid, 40);
+    ck_assert_uint_eq(chain_length(6), 2);
+    ck_assert_uint_eq(GUARDED_GET(r->header->guarded.limbo_count), limbo + 2);
+    ck_assert(chain_find(r, pageword_load(r, 6), 5, &v));
+    ck_assert_uint_eq(v.node, kept);
+    chain_check_validity();
+
+    /* A version in between that somebody sees stays. */
+    uint32_t middle = chain_add(6, 50);
+    ck_assert(pageword_set(r, 6, PAGE_ZAPPED, middle));
+    static const uint64_t both[] = {5, 55};
+    chain_scan(both, 2);
+    ck_assert(chain_rebase(store, 6, 60, chain_node(6, 0, NODE_BASE), &store->scan));
+    ck_assert_uint_eq(chain_length(6), 3);
+    ck_assert(chain_find(r, pageword_load(r, 6), 55, &v));
+    ck_assert_uint_eq(v.node, middle);
+    chain_check_validity();
+
+    /* Nobody sees anything older: base alone. */
+    ck_assert(pageword_set(r, 6, PAGE_ZAPPED, pageword_node(pageword_load(r, 6))));
+    chain_scan(old, 0);
+    ck_assert(chain_rebase(store, 6, 70, 0, &store->scan));
+    ck_assert_uint_eq(chain_length(6), 0);
+    ck_assert_int_eq(pageword_state(pageword_load(r, 6)), PAGE_MAPPED);
+    chain_check_validity();
+    chain_close();
+}
+END_TEST
+
 START_TEST(test_clear_leaves_base_and_puts_every_node_into_limbo)
 {
     chain_open();
@@ -340,6 +439,8 @@ int main(void)
     tcase_add_test(tc, test_only_a_page_that_a_commit_may_touch_gets_a_version);
     tcase_add_test(tc, test_trim_keeps_exactly_what_a_snapshot_in_use_sees);
     tcase_add_test(tc, test_trim_drops_a_marker_with_the_snapshots_that_needed_it);
+    tcase_add_test(tc, test_base_is_unseen_when_no_snapshot_lies_in_its_versions_time);
+    tcase_add_test(tc, test_rebase_leaves_one_marker_in_front_of_what_is_seen);
     tcase_add_test(tc, test_clear_leaves_base_and_puts_every_node_into_limbo);
     tcase_add_test(tc, test_the_list_of_heads_has_each_versioned_page_once);
     return db_main(tc, "chain");

@@ -6,6 +6,9 @@
 
 #include <sys/resource.h>
 
+#include "engine/chain.h"
+#include "engine/frames.h"
+
 #define PAGES 20u
 
 static struct conn *writer;
@@ -90,7 +93,7 @@ START_TEST(test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain
 }
 END_TEST
 
-/* DRAM beside a reader that stays: its version of each page, and the newest. */
+/* Before a checkpoint: the reader has base, and the newest version is in a frame. */
 START_TEST(test_beside_a_long_reader_only_the_newest_version_is_kept)
 {
     commit_open();
@@ -110,6 +113,193 @@ START_TEST(test_beside_a_long_reader_only_the_newest_version_is_kept)
     db_write(writer, 4, 8, 200);
     ck_assert_uint_eq(db_status(writer).frames_used, 0);
     db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+/* Frames, without those that only wait to be reclaimed. */
+static uint64_t frames_now(void)
+{
+    frames_reclaim(&store->region, &store->scan, UINT32_MAX);
+    for (uint64_t page = 0; page < PAGES; page++)
+        ck_assert_msg(chain_validate(store, page), "page %llu", (unsigned long long)page);
+    ck_assert(frames_validate(&store->region));
+    return db_status(writer).frames_used;
+}
+
+static uint32_t markers_now(void)
+{
+    return GUARDED_GET(store->region.header->guarded.markers);
+}
+
+/* Once a checkpoint has moved the reader's versions to frames, base takes the new ones, however many. */
+START_TEST(test_a_long_reader_costs_one_frame_for_each_page_that_changes)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    unit_ok(conn_begin_read(reader, &err));
+    uint64_t version = 2;
+    for (; version < 10; version++) {
+        db_write(writer, 4, 8, version);
+        ck_assert_uint_eq(frames_now(), 4); /* the newest */
+    }
+    for (unsigned round = 0; round < 4; round++) {
+        db_checkpoint(writer, CHECKPOINT_PASSIVE);
+        struct store_status a = db_status(writer);
+        for (unsigned i = 0; i < 50; i++, version++) {
+            db_write(writer, 4, 8, version);
+            ck_assert_uint_eq(frames_now(), 4); /* the reader's */
+            ck_assert_uint_eq(markers_now(), 4);
+        }
+        struct store_status b = db_status(writer);
+        ck_assert_uint_eq(b.pages_applied - a.pages_applied, 200);
+        ck_assert_uint_eq(b.pages_pushed, a.pages_pushed);
+        ck_assert_uint_eq(b.pages_versioned, 4);
+        ck_assert_uint_gt(b.log_bytes, 0);
+        struct checkpoint_result result = db_checkpoint(writer, CHECKPOINT_PASSIVE);
+        ck_assert_uint_eq(result.pages_rehomed, 0);
+        ck_assert_uint_eq(result.log_bytes_after, 0);
+    }
+    db_check_range(reader, 4, 8, 1);
+    unit_ok(conn_begin_read(writer, &err));
+    db_check_range(writer, 4, 8, version - 1);
+    conn_end_read(writer);
+    conn_end_read(reader);
+    ck_assert_uint_eq(db_status(writer).frames_used, 0);
+    ck_assert_uint_eq(db_status(writer).pages_versioned, 0);
+    ck_assert_uint_eq(markers_now(), 0);
+    db_close(reader);
+    db_close(writer);
+    writer = db_open(path);
+    unit_ok(conn_begin_read(writer, &err));
+    db_check_range(writer, 4, 8, version - 1);
+    db_check(writer, 8, 1);
+    conn_end_read(writer);
+    db_close(writer);
+}
+END_TEST
+
+/* As many frames as there are different versions that old snapshots see. */
+START_TEST(test_several_long_readers_cost_a_frame_for_each_version_that_they_see)
+{
+    commit_open();
+    struct conn *r1 = db_open(path), *r2 = db_open(path), *r3 = db_open(path);
+    unit_ok(conn_begin_read(r1, &err));
+    db_write(writer, 4, 8, 2);
+    db_checkpoint(writer, CHECKPOINT_PASSIVE);
+    ck_assert_uint_eq(frames_now(), 4);
+    unit_ok(conn_begin_read(r2, &err)); /* sees what base holds */
+    unit_ok(conn_begin_read(r3, &err));
+    struct store_status a = db_status(writer);
+    db_write(writer, 4, 8, 3);
+    ck_assert_uint_eq(db_status(writer).pages_pushed - a.pages_pushed, 4);
+    ck_assert_uint_eq(frames_now(), 8); /* 1 and 3; base: 2 */
+    db_check_range(r2, 4, 8, 2);
+    db_checkpoint(writer, CHECKPOINT_PASSIVE);
+    ck_assert_uint_eq(frames_now(), 8); /* 1 and 2; base: 3 */
+    for (uint64_t version = 4; version < 20; version++) {
+        db_write(writer, 4, 8, version);
+        ck_assert_uint_eq(frames_now(), 8);
+        db_check_range(r1, 4, 8, 1);
+        db_check_range(r2, 4, 8, 2);
+    }
+    conn_end_read(r3);
+    db_write(writer, 4, 8, 20);
+    ck_assert_uint_eq(frames_now(), 8);
+    conn_end_read(r2); /* not the oldest: what it saw goes with the pages' next commit */
+    db_write(writer, 4, 6, 21);
+    ck_assert_uint_eq(frames_now(), 6);
+    db_write(writer, 6, 8, 21);
+    ck_assert_uint_eq(frames_now(), 4);
+    db_check_range(r1, 4, 8, 1);
+    conn_end_read(r1);
+    ck_assert_uint_eq(db_status(writer).frames_used, 0);
+    ck_assert_uint_eq(markers_now(), 0);
+    db_close(r1);
+    db_close(r2);
+    db_close(r3);
+    db_close(writer);
+}
+END_TEST
+
+/* A reader of the version that base holds, and its pin, keep commits away from base; afterwards the page's
+ * next commit stores all that base is behind of. */
+START_TEST(test_base_that_is_pinned_or_seen_is_left_alone_and_caught_up_with_later)
+{
+    commit_open();
+    struct conn *old = db_open(path), *reader = db_open(path);
+    uint8_t *base = base_at(&store->base, 4 * DB_PAGE);
+    unit_ok(conn_begin_read(old, &err));
+    db_write(writer, 4, 5, 2);
+    db_checkpoint(writer, CHECKPOINT_PASSIVE);
+    for (unsigned pinned = 0; pinned < 2; pinned++) {
+        uint8_t before[DAX_PAGE_BYTES];
+        unit_ok(conn_begin_read(reader, &err));
+        uint8_t *pin = pinned ? db_pin(reader, 4) : NULL;
+        memcpy(before, base, sizeof before);
+        struct store_status a = db_status(writer);
+        db_begin(writer);
+        change_lines(4, 5);
+        db_commit(writer);
+        ck_assert_uint_eq(db_status(writer).pages_pushed - a.pages_pushed, 1);
+        ck_assert_mem_eq(before, base, sizeof before);
+        ck_assert_uint_eq(frames_now(), 2);
+        if (pinned) {
+            ck_assert_ptr_eq(pin, base);
+            db_unpin(reader, 4, pin);
+        }
+        conn_end_read(reader);
+        db_begin(writer);
+        change_lines(4, 1); /* takes one line back */
+        db_commit(writer);
+        struct store_status b = db_status(writer);
+        ck_assert_uint_eq(b.pages_applied - a.pages_applied, 1);
+        ck_assert_uint_eq(b.pages_pushed - a.pages_pushed, 1);
+        ck_assert_uint_eq(frames_now(), 1);
+        ck_assert_uint_eq(markers_now(), 1);
+        for (unsigned i = 0; i < 5; i++) {
+            size_t at = i * 3 * DAX_LINE_BYTES + 7;
+            before[at] ^= i > 0;
+        }
+        ck_assert_mem_eq(before, base, sizeof before);
+    }
+    db_check(old, 4, 1);
+    conn_end_read(old);
+    ck_assert_uint_eq(frames_now(), 0);
+    db_close(old);
+    db_close(reader);
+    db_close(writer);
+}
+END_TEST
+
+/* The old snapshot is served from frames while its pages leave the database and come back. */
+START_TEST(test_pages_that_a_long_reader_keeps_may_leave_the_database)
+{
+    commit_open();
+    struct conn *reader = db_open(path);
+    unit_ok(conn_begin_read(reader, &err));
+    db_write(writer, 0, PAGES, 2);
+    db_checkpoint(writer, CHECKPOINT_PASSIVE);
+    db_write(writer, 0, PAGES, 3);
+    ck_assert_uint_eq(frames_now(), PAGES);
+    db_shrink(writer, PAGES / 2);
+    db_checkpoint(writer, CHECKPOINT_TRUNCATE);
+    db_check_range(reader, 1, PAGES, 1);
+    db_write(writer, 0, PAGES, 4);
+    db_check_range(reader, 1, PAGES, 1);
+    db_checkpoint(writer, CHECKPOINT_PASSIVE);
+    db_write(writer, 0, PAGES, 5);
+    ck_assert_uint_eq(frames_now(), PAGES);
+    db_check_range(reader, 1, PAGES, 1);
+    db_shrink(writer, PAGES / 2);
+    conn_end_read(reader);
+    db_checkpoint(writer, CHECKPOINT_TRUNCATE);
+    ck_assert_uint_eq(frames_now(), 0);
+    ck_assert_uint_eq(markers_now(), 0);
+    db_close(reader);
+    db_close(writer);
+    writer = db_open(path);
+    db_check_all(writer, PAGES / 2, 5);
     db_close(writer);
 }
 END_TEST
@@ -673,6 +863,10 @@ int main(void)
     tcase_add_test(tc, test_pages_are_applied_alone_and_pushed_under_a_reader);
     tcase_add_test(tc, test_a_page_with_a_chain_is_applied_whole_when_nobody_needs_the_chain);
     tcase_add_test(tc, test_beside_a_long_reader_only_the_newest_version_is_kept);
+    tcase_add_test(tc, test_a_long_reader_costs_one_frame_for_each_page_that_changes);
+    tcase_add_test(tc, test_several_long_readers_cost_a_frame_for_each_version_that_they_see);
+    tcase_add_test(tc, test_base_that_is_pinned_or_seen_is_left_alone_and_caught_up_with_later);
+    tcase_add_test(tc, test_pages_that_a_long_reader_keeps_may_leave_the_database);
     tcase_add_test(tc, test_a_small_change_is_a_small_record);
     tcase_add_test(tc, test_what_is_logged_is_what_differs_however_often_it_was_written);
     tcase_add_test(tc, test_nothing_changed_is_nothing_committed);

@@ -126,10 +126,9 @@ START_TEST(test_versions_in_scratch_are_counted_until_they_are_free)
 {
     frames_open();
     struct region_guarded *g = &region.header->guarded;
-    uint32_t a = frames_take(&region), b = frames_take(&region), c = frames_take(&region);
+    uint32_t a = frames_take(&region), b = frames_take(&region), c = frames_take_marker(&region);
     GUARDED_SET(region.nodes[a].storage, 5000);
     GUARDED_SET(region.nodes[b].storage, 5001);
-    GUARDED_SET(region.nodes[c].storage, NODE_BASE);
     GUARDED_SET(g->scratch_nodes, 2);
     frames_limbo(&region, a);
     ck_assert_uint_eq(GUARDED_GET(g->scratch_nodes), 2);
@@ -188,6 +187,68 @@ START_TEST(test_memory_of_cold_frames_goes_back_and_the_frames_stay_usable)
 }
 END_TEST
 
+/* Neither when it is taken nor afterwards. */
+START_TEST(test_a_marker_owns_no_frame)
+{
+    uint32_t frame[100], marker[100];
+    frames_open();
+    struct region_guarded *g = &region.header->guarded;
+    for (unsigned i = 0; i < 100; i++)
+        frame[i] = frames_take(&region);
+    for (unsigned i = 0; i < 50; i++)
+        frames_give(&region, frame[i]);
+    for (unsigned i = 0; i < 100; i++) {
+        marker[i] = frames_take_marker(&region);
+        for (unsigned k = 0; k < 100; k++)
+            ck_assert_uint_ne(marker[i], frame[k]); /* not a warm one, though 50 are free */
+        ck_assert_uint_eq(GUARDED_GET(region.nodes[marker[i]].storage), NODE_BASE);
+    }
+    ck_assert_uint_eq(used(), 50);
+    ck_assert_uint_eq(GUARDED_GET(g->markers), 100);
+    ck_assert(frames_validate(&region));
+    /* They come back as what has no memory: the next markers are the same nodes, and a frame is made of one
+     * only when no warm one is left. */
+    for (unsigned i = 0; i < 50; i++)
+        frames_limbo(&region, marker[i]);
+    frames_reclaim(&region, &scan, UINT32_MAX);
+    for (unsigned i = 50; i < 100; i++)
+        frames_give(&region, marker[i]);
+    ck_assert_uint_eq(GUARDED_GET(g->markers), 0);
+    ck_assert_uint_eq(used(), 50);
+    ck_assert_uint_eq(GUARDED_GET(g->free_count), 50);
+    ck_assert(frames_validate(&region));
+    for (unsigned i = 0; i < 50; i++)
+        ck_assert_uint_eq(frames_take(&region), frame[49 - i]);
+    ck_assert_uint_eq(frames_take(&region), marker[99]);
+    ck_assert_uint_eq(GUARDED_GET(region.nodes[marker[99]].storage), NODE_FRAME);
+    ck_assert_uint_eq(frames_take_marker(&region), marker[98]);
+    frames_close();
+}
+END_TEST
+
+START_TEST(test_the_last_nodes_can_be_markers)
+{
+    frames_open();
+    struct region_guarded *g = &region.header->guarded;
+    GUARDED_SET(g->fresh, DAX_MAX_NODES - 2); /* as if the others were in use */
+    GUARDED_SET(g->nodes_used, DAX_MAX_NODES - 3);
+    uint32_t a = frames_take(&region), b = frames_take_marker(&region);
+    ck_assert_uint_eq(b, DAX_MAX_NODES - 1);
+    ck_assert_uint_eq(frames_take_marker(&region), 0);
+    ck_assert(frames_validate(&region));
+    frames_give(&region, a);
+    ck_assert_uint_eq(frames_take_marker(&region), a);
+    ck_assert_uint_eq(frames_take_marker(&region), 0);
+    ck_assert_uint_eq(frames_take(&region), 0);
+    ck_assert_uint_eq(used(), DAX_MAX_NODES - 3);
+    ck_assert_uint_eq(GUARDED_GET(g->markers), 2);
+    ck_assert(frames_validate(&region));
+    frames_give(&region, b);
+    ck_assert_uint_eq(frames_take(&region), b);
+    frames_close();
+}
+END_TEST
+
 START_TEST(test_validate_notices_a_counter_that_drifts)
 {
     frames_open();
@@ -195,8 +256,9 @@ START_TEST(test_validate_notices_a_counter_that_drifts)
     uint32_t a = frames_take(&region), b = frames_take(&region);
     frames_give(&region, a);
     frames_limbo(&region, b);
-    _Atomic uint32_t *counters[] = {&g->free_count, &g->limbo_count, &g->nodes_used, &g->fresh};
-    for (unsigned i = 0; i < 4; i++) {
+    _Atomic uint32_t *counters[] = {&g->free_count, &g->limbo_count, &g->nodes_used, &g->markers,
+                                    &g->fresh};
+    for (unsigned i = 0; i < 5; i++) {
         atomic_fetch_add(counters[i], 1);
         ck_assert(!frames_validate(&region));
         atomic_fetch_sub(counters[i], 1);
@@ -214,6 +276,8 @@ int main(void)
     tcase_add_test(tc, test_limbo_lasts_as_long_as_the_pin);
     tcase_add_test(tc, test_versions_in_scratch_are_counted_until_they_are_free);
     tcase_add_test(tc, test_memory_of_cold_frames_goes_back_and_the_frames_stay_usable);
+    tcase_add_test(tc, test_a_marker_owns_no_frame);
+    tcase_add_test(tc, test_the_last_nodes_can_be_markers);
     tcase_add_test(tc, test_validate_notices_a_counter_that_drifts);
     return db_main(tc, "frames");
 }
