@@ -276,11 +276,34 @@ static uint64_t base_low_end(const struct base *b, uint64_t end)
     return end;
 }
 
+/* The newest mapping is nearly always the one. */
+static bool base_find(const void *arg, const void *addr, uint64_t *offset_out)
+{
+    const struct base *b = arg;
+    uintptr_t at = (uintptr_t)addr;
+    uint64_t offset = at - (uintptr_t)atomic_load_explicit(&b->addr, memory_order_relaxed);
+    bool found = offset < atomic_load_explicit(&b->map_bytes, memory_order_relaxed);
+    for (unsigned i = 0; !found && i < b->old_count; i++) {
+        offset = at - (uintptr_t)b->old[i].addr;
+        found = offset < b->old[i].bytes;
+    }
+    for (unsigned i = 0; !found && b->scratch_start && i < BASE_SCRATCH_CHUNKS; i++) {
+        const uint8_t *chunk = atomic_load_explicit(&b->scratch_chunks[i], memory_order_relaxed);
+        if (!chunk)
+            break; /* chunks are mapped in order */
+        found = at - (uintptr_t)chunk < DAX_SCRATCH_CHUNK_BYTES;
+        offset = b->scratch_start + i * DAX_SCRATCH_CHUNK_BYTES + (at - (uintptr_t)chunk);
+    }
+    *offset_out = offset;
+    return found;
+}
+
 dax_rc base_map(struct base *b, bool map_sync, uint64_t map_bytes_min, struct dax_err *err)
 {
     struct stat st;
     if (fstat(b->fd, &st) != 0)
         return dax_err_set(err, DAX_CANT_OPEN, errno, "cannot examine \"%s\"", b->path);
+    persist_set_base(b->persist, base_find, b);
     b->map_sync = map_sync;
     b->map_bytes_min = map_bytes_min;
     uint64_t end = (uint64_t)st.st_size;
@@ -296,7 +319,7 @@ dax_rc base_map(struct base *b, bool map_sync, uint64_t map_bytes_min, struct da
 
 /* --- space ------------------------------------------------------------------------------------ */
 
-static int base_write_zeros(int fd, uint64_t from, uint64_t to)
+int base_write_zeros(int fd, uint64_t from, uint64_t to)
 {
     static const uint8_t zeros[64 * DAX_KIB];
     while (from < to) {

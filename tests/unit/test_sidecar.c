@@ -698,6 +698,7 @@ START_TEST(test_a_failed_sync_leaves_the_older_slot_and_spares_it_again)
     struct cursor_slot got, c = {.lsn = 64, .txid = 1};
     make(unit_path("db-dax"), &s);
     persist_init(&p, PERSIST_MSYNC, -1);
+    persist_set_sidecar(&p, s.fd, s.pool, s.file_bytes, s.ring, s.ring_bytes);
     unit_ok(sidecar_cursor_write(&s, &p, &c, &err));
     struct persist_ops failing = *p.ops;
     const struct persist_ops *working = p.ops;
