@@ -23,7 +23,7 @@ struct guard_fault {
     const uint8_t *addr;
     uint64_t bytes;  /* suspect: a power of two, the range of that alignment around addr */
     uint64_t offset; /* of addr in the mapped file */
-    int code;       /* si_code: BUS_ADRERR, BUS_MCEERR_AR, ...; negative: guard_fail's errno */
+    int code;        /* si_code: BUS_ADRERR, BUS_MCEERR_AR, ...; negative: guard_fail's errno */
 };
 
 /* Whoever mapped a file. Both functions run inside the handler, on any thread: async-signal-safe

@@ -75,9 +75,9 @@ typedef bool (*persist_find_fn)(const void *arg, const void *addr, uint64_t *off
 struct persist {
     enum persist_mode mode;
     const struct persist_ops *ops;
-    int base_fd;                   /* for msync mode, borrowed */
-    int sidecar_fd;                /* likewise; -1: no sidecar */
-    persist_find_fn find_base;     /* NULL: nothing is mapped yet */
+    int base_fd;               /* for msync mode, borrowed */
+    int sidecar_fd;            /* likewise; -1: no sidecar */
+    persist_find_fn find_base; /* NULL: nothing is mapped yet */
     const void *find_base_arg;
     uint64_t points[PERSIST_TAGS]; /* how often each ordering point was passed */
     uintptr_t sidecar;             /* as it is mapped: what lies elsewhere is the database file */

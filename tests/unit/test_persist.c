@@ -308,6 +308,16 @@ START_TEST(test_msync_errors_come_back_with_their_errno)
     unit_fails(persist_point(&p, PERSIST_P4_CURSOR, &p, 64, &err), DAX_IO_WRITE, "P4");
     ck_assert_int_eq(err.sys_errno, EBADF);
     ck_assert(strstr(err.text, "fdatasync of the log"));
+    /* Each its own. */
+    struct file f;
+    file_make(&f, "one", 4096, 0);
+    persist_set_sidecar(&p, f.fd, f.map, f.bytes, f.map, f.bytes);
+    unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
+    unit_ok(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err));
+    persist_init(&p, PERSIST_MSYNC, f.fd);
+    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err), DAX_IO_WRITE, "P4");
+    unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
+    file_drop(&f);
 }
 END_TEST
 
