@@ -9,7 +9,7 @@
  *
  *   commit_tail, readers=0|1           p50 p99 p99.9 max us; tail ratio: p99.9 / p50; checkpoints 1 (dax
  *                                      only); written B/op: what the kernel has to write to a disk,
- *                                      whole folios of its page cache, log and database (0 on tmpfs)
+ *                                      blocks of its page cache, log and database (0 on tmpfs)
  *   commit_tail, readers=0|1;clock=cpu p50 p99 p99.9 max us, tail ratio: the same by CPU time
  */
 #include <stdio.h>

@@ -100,6 +100,9 @@ DAX_CHECKED dax_rc base_fill_holes(struct base *b, bool exclusive, struct dax_er
  * is the caller's to give back). */
 int base_allocate(int fd, uint64_t from, uint64_t to);
 
+/* Write zeros over [from, to). 0 or an errno. */
+int base_write_zeros(int fd, uint64_t from, uint64_t to);
+
 /* End of the file as it is on the file system, scratch of a crash included. */
 uint64_t base_end(const struct base *b);
 

@@ -26,6 +26,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -365,6 +366,23 @@ __attribute__((noinline)) bool guard_call(void (*fn)(void *arg), void *arg, stru
     atomic_signal_fence(memory_order_seq_cst);
     guard_now = NULL;
     return true;
+}
+
+_Noreturn void guard_fail(const void *addr, int e)
+{
+    struct guard_owner *owner;
+    struct guard_fault fault = {.addr = addr, .bytes = DAX_PAGE_BYTES, .code = -e};
+    struct guard *g = guard_now;
+    if (!guard_find((uintptr_t)addr, &owner, &fault.offset))
+        abort(); /* nobody's: not ours to go on with */
+    if (!g) {
+        owner->fatal(owner, fault.offset, &fault);
+        abort();
+    }
+    g->fault = fault;
+    guard_now = NULL;
+    atomic_fetch_add_explicit(&guard_caught, 1, memory_order_relaxed);
+    siglongjmp(g->env, 1);
 }
 
 struct guard_piece {

@@ -23,7 +23,7 @@ struct guard_fault {
     const uint8_t *addr;
     uint64_t bytes;  /* suspect: a power of two, the range of that alignment around addr */
     uint64_t offset; /* of addr in the mapped file */
-    int code;       /* si_code: BUS_ADRERR, BUS_MCEERR_AR, ... */
+    int code;        /* si_code: BUS_ADRERR, BUS_MCEERR_AR, ...; negative: guard_fail's errno */
 };
 
 /* Whoever mapped a file. Both functions run inside the handler, on any thread: async-signal-safe
@@ -50,6 +50,17 @@ DAX_CHECKED bool guard_call(void (*fn)(void *arg), void *arg, struct guard_fault
 
 /* memcpy whose source or target may be mapped. */
 DAX_CHECKED bool guard_copy(void *to, const void *from, size_t len, struct guard_fault *fault);
+
+/* A store to addr that cannot be made, with the errno e that says why, though nothing has faulted: what a
+ * fault there is. Ends the guarded call with `code` -e; outside of one, or where no mapping is known, the
+ * process. */
+_Noreturn void guard_fail(const void *addr, int e);
+
+/* Was it a call of guard_fail? Then nothing is wrong with the memory. */
+static inline bool guard_is_refusal(const struct guard_fault *fault)
+{
+    return fault->code < 0;
+}
 
 /* Load a word of every line of [addr, addr + len). */
 DAX_CHECKED bool guard_probe(const void *addr, size_t len, struct guard_fault *fault);

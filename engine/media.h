@@ -108,8 +108,9 @@ struct guard_owner *media_owner_of_base(struct store *s);
 struct guard_owner *media_owner_of_sidecar(struct store *s);
 
 /* A guarded access to base's page (or to scratch, by its file page) has ended with a fault: find out
- * which page it is and what kind, flag it, enter it. Returns DAX_IO_MEDIA with *err. No lock of rank 3
- * held, outside of guards; any thread. */
+ * which page it is and what kind, flag it, enter it. Returns DAX_IO_MEDIA with *err; of a store that the
+ * kernel has refused (guard_fail), which no page is to blame for, DAX_FULL or DAX_IO_WRITE, and nothing is
+ * entered. No lock of rank 3 held, outside of guards; any thread. */
 dax_rc media_fault(struct store *s, uint64_t page, const struct guard_fault *fault, struct dax_err *err);
 
 /* The same for the sidecar: addr lies in it. */

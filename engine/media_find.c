@@ -113,8 +113,21 @@ bool media_regrow(struct store *s)
     return base_allocate(s->base.fd, end, have) == 0;
 }
 
+/* The kernel has refused a write (guard_fail), of a page that can be read: no page is bad, and what was to
+ * be stored is where it was. */
+static dax_rc media_refused(const char *path, uint64_t page, const struct guard_fault *fault,
+                            struct dax_err *err)
+{
+    int e = -fault->code;
+    bool full = e == ENOSPC || e == EDQUOT || e == EFBIG;
+    return dax_err_set(err, full ? DAX_FULL : DAX_IO_WRITE, e, "cannot write page %llu of \"%s\"",
+                       (unsigned long long)page, path);
+}
+
 dax_rc media_fault(struct store *s, uint64_t page, const struct guard_fault *fault, struct dax_err *err)
 {
+    if (guard_is_refusal(fault))
+        return media_refused(s->base.path, fault->offset >> DAX_PAGE_SHIFT, fault, err);
     uint64_t end, scratch = s->base.scratch_start;
     if (scratch && fault->offset >= scratch)
         page = fault->offset >> DAX_PAGE_SHIFT; /* the page's version was there */
@@ -158,6 +171,8 @@ dax_rc media_fault_sidecar(struct store *s, const void *addr, const struct guard
         at < (const uint8_t *)s->sidecar.pool + s->sidecar.file_bytes)
         offset = (uint64_t)(at - (const uint8_t *)s->sidecar.pool);
     uint64_t page = offset >> DAX_PAGE_SHIFT, first = page, end, count = 1;
+    if (fault && guard_is_refusal(fault))
+        return media_refused(s->sidecar.path, page, fault, err);
     enum media_kind kind = media_classify_sidecar(s, page, &end);
     bool log = media_part_of(s, page) == MEDIA_LOG;
     if (log && kind == MEDIA_TRUNCATED) { /* one entry for all that was cut off */

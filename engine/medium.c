@@ -144,7 +144,7 @@ dax_rc medium_judge(long fs_magic, int map_sync_errno, const char *path, enum me
                            path, out->fs_name);
     } else {
         medium_errno_text(map_sync_errno, sys, sizeof sys);
-        snprintf(why, sizeof why, "MAP_SYNC refused by %s (%.64s): commits go through msync",
+        snprintf(why, sizeof why, "MAP_SYNC refused by %s (%.64s): commits wait for fdatasync",
                  out->fs_name, sys);
         medium_set(out, PERSIST_MSYNC, why);
     }

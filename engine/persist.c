@@ -37,9 +37,16 @@
  * transaction). So it is stored through the cache (persist_store_cached) and written back when P3 asks
  * for it: a write-back that a commit's next atomic instruction has to wait for costs it 0.15 us.
  *
- * msync mode. A store is memcpy into the page cache. P2, P4 and P7 msync the bytes named, the others
- * fdatasync the database file. The kernel may write any page back earlier, at any time, in any
- * order: as with cache lines, which can be evicted, correctness must not depend on the contrary.
+ * msync mode. A store is a pwrite into the page cache, which the mapping shows at once; P2, P4 and P7
+ * fdatasync the sidecar, the others the database file. (A store through the mapping, and msync, would do
+ * the same, but makes the whole folio dirty: up to 2 MiB of the page cache are written for a record of
+ * 448 bytes, where pwrite leaves its own blocks dirty.) The kernel may write any page back earlier, at
+ * any time, in any order: as with cache lines, which can be evicted, correctness must not depend on the
+ * contrary.
+ *   A byte of each page is loaded first: where the mapping faults (a bad page, a file that somebody has
+ * cut), the store ends there, as it would in the other modes; pwrite would make a file that was cut
+ * longer again. A write that the kernel refuses all the same (no space on a file system that copies on
+ * write) is a fault, too: guard_fail.
  *
  * Sanitizers do not see libpmem's stores, so under them cache-line modes copy with memcpy and races
  * on the data are found; the fences stay.
@@ -51,7 +58,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/limits.h"
@@ -149,16 +155,55 @@ static const struct persist_ops cacheline_ops = {
     .sync_base = cacheline_sync_base,
 };
 
+static bool msync_find(const struct persist *p, const void *addr, int *fd_out, uint64_t *offset_out)
+{
+    if ((uintptr_t)addr - p->sidecar < p->sidecar_bytes) {
+        *fd_out = p->sidecar_fd;
+        *offset_out = (uintptr_t)addr - p->sidecar;
+        return true;
+    }
+    *fd_out = p->base_fd;
+    return p->find_base && p->find_base(p->find_base_arg, addr, offset_out);
+}
+
+/* Fault here, and now, if these bytes cannot be loaded. Page by page: the page cache knows no less. */
+static void msync_touch(const void *addr, size_t len)
+{
+    const volatile uint8_t *at = addr;
+    for (size_t i = 0; i < len; i += DAX_PAGE_BYTES - ((uintptr_t)(at + i) & (DAX_PAGE_BYTES - 1)))
+        (void)at[i];
+}
+
 static void msync_store(struct persist *p, void *dst, const void *src, size_t len)
 {
-    (void)p;
-    memcpy(dst, src, len);
+    int fd;
+    uint64_t offset;
+    if (len == 0)
+        return;
+    if (!msync_find(p, dst, &fd, &offset))
+        guard_fail(dst, EBADF);
+    msync_touch(dst, len);
+    for (size_t done = 0; done < len;) {
+        const uint8_t *from = (const uint8_t *)src + done;
+        ssize_t n = pwrite(fd, from, len - done, (off_t)(offset + done));
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            int e = n == 0 ? EIO : errno;
+            if (e == EFAULT) /* the source is mapped as well, and faults */
+                msync_touch(from, len - done);
+            guard_fail((const uint8_t *)dst + done, e);
+        }
+    }
 }
 
 static void msync_zero(struct persist *p, void *dst, size_t len)
 {
-    (void)p;
-    memset(dst, 0, len);
+    static const uint8_t zeros[DAX_PAGE_BYTES];
+    for (size_t at = 0, n; at < len; at += n) {
+        n = len - at < sizeof zeros ? len - at : sizeof zeros;
+        msync_store(p, (uint8_t *)dst + at, zeros, n);
+    }
 }
 
 static void msync_flush(struct persist *p, const void *addr, size_t len)
@@ -166,8 +211,8 @@ static void msync_flush(struct persist *p, const void *addr, size_t len)
     (void)p, (void)addr, (void)len; /* fdatasync does it */
 }
 
-/* x86 keeps plain stores in order and memcpy ends its own non-temporal ones with a fence, so only
- * the compiler has to be told there. */
+/* A system call has stored, under the lock of what it stored to. Only the compiler has to be told on x86,
+ * which keeps plain stores in order. */
 static void msync_fence(struct persist *p)
 {
     (void)p;
@@ -178,33 +223,25 @@ static void msync_fence(struct persist *p)
 #endif
 }
 
-static int msync_sync_log(struct persist *p, const void *addr, size_t len)
+static int msync_sync(int fd)
 {
-    (void)p;
-    static _Atomic long page_bytes; /* relaxed: every thread computes the same value */
-    long page = atomic_load_explicit(&page_bytes, memory_order_relaxed);
-    if (page == 0) {
-        page = sysconf(_SC_PAGESIZE);
-        atomic_store_explicit(&page_bytes, page, memory_order_relaxed);
-    }
-    uintptr_t start = (uintptr_t)addr & ~((uintptr_t)page - 1);
-    uintptr_t end = (uintptr_t)addr + len;
     for (;;) {
-        if (msync((void *)start, end - start, MS_SYNC) == 0)
+        if (fdatasync(fd) == 0)
             return 0;
         if (errno != EINTR)
             return errno;
     }
 }
 
+static int msync_sync_log(struct persist *p, const void *addr, size_t len)
+{
+    (void)addr, (void)len; /* all that is dirty, which is little else */
+    return msync_sync(p->sidecar_fd);
+}
+
 static int msync_sync_base(struct persist *p)
 {
-    for (;;) {
-        if (fdatasync(p->base_fd) == 0)
-            return 0;
-        if (errno != EINTR)
-            return errno;
-    }
+    return msync_sync(p->base_fd);
 }
 
 static const struct persist_ops msync_ops = {
@@ -220,14 +257,27 @@ static const struct persist_ops msync_ops = {
 void persist_init(struct persist *p, enum persist_mode mode, int base_fd)
 {
     memset(p, 0, sizeof *p);
-    p->mode = mode;
-    p->ops = mode == PERSIST_MSYNC ? &msync_ops : &cacheline_ops;
+    persist_set_mode(p, mode);
     p->base_fd = base_fd;
+    p->sidecar_fd = -1;
 }
 
-void persist_set_sidecar(struct persist *p, const void *sidecar, uint64_t sidecar_bytes,
+void persist_set_mode(struct persist *p, enum persist_mode mode)
+{
+    p->mode = mode;
+    p->ops = mode == PERSIST_MSYNC ? &msync_ops : &cacheline_ops;
+}
+
+void persist_set_base(struct persist *p, persist_find_fn find, const void *arg)
+{
+    p->find_base = find;
+    p->find_base_arg = arg;
+}
+
+void persist_set_sidecar(struct persist *p, int fd, const void *sidecar, uint64_t sidecar_bytes,
                          const void *ring, uint64_t ring_bytes)
 {
+    p->sidecar_fd = fd;
     p->sidecar = (uintptr_t)sidecar;
     p->sidecar_bytes = sidecar_bytes;
     p->ring = (uintptr_t)ring;
@@ -339,5 +389,5 @@ dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, 
     return dax_err_set(
         err, DAX_IO_WRITE, e,
         "cannot make data durable at %s: %s failed; what reached the disk is unknown",
-        tag_names[tag], log ? "msync of the log" : "fdatasync of the database");
+        tag_names[tag], log ? "fdatasync of the log" : "fdatasync of the database");
 }

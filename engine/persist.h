@@ -17,7 +17,7 @@
 
 enum persist_mode {
     PERSIST_PMEM,    /* MAP_SYNC: cache-line flush and fence */
-    PERSIST_MSYNC,   /* page cache: msync of the log, fdatasync of base */
+    PERSIST_MSYNC,   /* page cache: pwrite, and fdatasync of log or base */
     PERSIST_VOLATILE /* tmpfs: as pmem, but power loss takes everything */
 };
 
@@ -49,7 +49,7 @@ struct persist_ops {
     /* Earlier stores of this thread are visible to other threads before its later ones; in
      * cache-line modes they are durable as well. Never fails, no system call. */
     void (*fence)(struct persist *p);
-    /* Earlier stores to [addr, addr + len) of the sidecar are durable. 0 or an errno. */
+    /* Earlier stores to [addr, addr + len) of the sidecar are durable; others may be. 0 or an errno. */
     int (*sync_log)(struct persist *p, const void *addr, size_t len);
     /* Earlier stores to the database file are durable. 0 or an errno. */
     int (*sync_base)(struct persist *p);
@@ -64,15 +64,21 @@ struct persist_counts {
     uint64_t sidecar_bytes; /* into the rest of the sidecar: cursor slots, seals */
     uint64_t flushes;       /* lines written back one by one; none of non-temporal stores */
     uint64_t fences;        /* in cache-line modes */
-    uint64_t syncs;         /* msync and fdatasync, in msync mode */
+    uint64_t syncs;         /* fdatasync, in msync mode */
 };
 
+/* Where in the database file is this address of its mappings? false: in none of them. Writer lock. */
+typedef bool (*persist_find_fn)(const void *arg, const void *addr, uint64_t *offset_out);
+
 /* One per store. Set up by persist_init, read-only afterwards except the counters (writer lock) and
- * where the sidecar is. */
+ * where the files are. */
 struct persist {
     enum persist_mode mode;
     const struct persist_ops *ops;
-    int base_fd;                   /* for sync_base in msync mode */
+    int base_fd;               /* for msync mode, borrowed */
+    int sidecar_fd;            /* likewise; -1: no sidecar */
+    persist_find_fn find_base; /* NULL: nothing is mapped yet */
+    const void *find_base_arg;
     uint64_t points[PERSIST_TAGS]; /* how often each ordering point was passed */
     uintptr_t sidecar;             /* as it is mapped: what lies elsewhere is the database file */
     uintptr_t ring;
@@ -84,8 +90,16 @@ struct persist {
 /* base_fd: the database's descriptor, borrowed. */
 void persist_init(struct persist *p, enum persist_mode mode, int base_fd);
 
-/* Where the sidecar is mapped, so that stores to it are counted as such. */
-void persist_set_sidecar(struct persist *p, const void *sidecar, uint64_t sidecar_bytes,
+/* Another mode: the files stay. */
+void persist_set_mode(struct persist *p, enum persist_mode mode);
+
+/* How to find an address in the database file. Needed in msync mode before the first store there. */
+void persist_set_base(struct persist *p, persist_find_fn find, const void *arg);
+
+/* Where the sidecar is mapped, from its first byte on, and its descriptor, borrowed: so that stores to it
+ * are counted as such and, in msync mode, get there. After it is unmapped: -1 and no bytes, since something
+ * else may be mapped there next. */
+void persist_set_sidecar(struct persist *p, int fd, const void *sidecar, uint64_t sidecar_bytes,
                          const void *ring, uint64_t ring_bytes);
 
 /* "pmem", "msync", "volatile". */

@@ -131,6 +131,8 @@ static dax_rc recovery_store_page(struct store *s, uint64_t page, uint8_t *to, c
     if (!media_is_quarantined(s, page)) {
         if (persist_try_store(&s->persist, to, content, DAX_PAGE_BYTES, &fault))
             return DAX_OK;
+        if (guard_is_refusal(&fault))
+            return media_fault(s, page, &fault, err);
         (void)media_fault(s, page, &fault, &ignored);
     }
     return recovery_rewrite(s, page, content, err);
@@ -149,6 +151,8 @@ static dax_rc recovery_store(struct store *s, uint64_t page, uint8_t *to, const 
         return recovery_store_page(s, page, to, packed, err);
     if (lines_try_unpack(&s->persist, to, packed, bitmap, &fault))
         return DAX_OK;
+    if (guard_is_refusal(&fault))
+        return media_fault(s, page, &fault, err);
     (void)media_fault(s, page, &fault, &ignored);
     if (recovery_pread(s, whole, sizeof whole, page << DAX_PAGE_SHIFT, &ignored) != DAX_OK) {
         media_set_stale(s, page, "committed changes of the page were lost with it in recovery");

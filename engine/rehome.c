@@ -234,6 +234,8 @@ static bool rehome_store(struct store *s, const struct rehome_page *b)
         if (lines_try_update(&s->persist, base, content, &fault))
             return true;
         (void)media_fault(s, b->page, &fault, NULL);
+        if (guard_is_refusal(&fault)) /* no page is bad: later */
+            return false;
     }
     return media_rewrite(s, b->page, content);
 }

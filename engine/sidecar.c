@@ -118,6 +118,19 @@ static PMEMobjpool *sidecar_pmemobj_create(const char *path)
     return pool;
 }
 
+/* In msync mode: blocks that are only allocated cost the sync of the first record in each of them a commit
+ * of the file system's journal, for as long as the ring is on its first lap. */
+static dax_rc sidecar_fill_blocks(const struct sidecar *s, int fd, struct dax_err *err)
+{
+    int e = s->mode == PERSIST_MSYNC ? base_write_zeros(fd, 0, s->file_bytes) : 0;
+    if (e == 0)
+        return DAX_OK;
+    bool full = e == ENOSPC || e == EDQUOT || e == EFBIG;
+    return dax_err_set(err, full ? DAX_FULL : DAX_IO_WRITE, e,
+                       "cannot write the log \"%s\": it needs %llu bytes (dax_log_size)", s->path,
+                       (unsigned long long)s->file_bytes);
+}
+
 /* The largest object that the empty pool can hold. */
 static dax_rc sidecar_allocate_ring(struct sidecar *s, PMEMoid *ring_out, struct dax_err *err)
 {
@@ -359,6 +372,8 @@ static dax_rc sidecar_make(const char *path, const struct stat *like, uint64_t b
     dax_rc rc = sidecar_make_file(unfinished, like, s.file_bytes, &fd, err);
     if (rc == DAX_OK)
         rc = sidecar_init(&s, fd, unfinished, err);
+    if (rc == DAX_OK)
+        rc = sidecar_fill_blocks(&s, fd, err);
     if (rc == DAX_OK)
         sidecar_clear_bad_blocks(fd, unfinished);
     if (rc == DAX_OK)

@@ -544,10 +544,10 @@ dax_rc store_acquire(const char *path, const struct dax_options *o, struct store
 
 /* --- activation ------------------------------------------------------------------------------------ */
 
-static void store_count_sidecar(struct store *s)
+static void store_tell_sidecar(struct store *s)
 {
-    persist_set_sidecar(&s->persist, s->sidecar.pool, s->sidecar.file_bytes, s->sidecar.ring,
-                        s->sidecar.ring_bytes);
+    persist_set_sidecar(&s->persist, s->sidecar.fd, s->sidecar.pool, s->sidecar.file_bytes,
+                        s->sidecar.ring, s->sidecar.ring_bytes);
 }
 
 dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
@@ -561,15 +561,14 @@ dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
                            s->base.path, s->sidecar_path);
     s->medium.mode = PERSIST_MSYNC;
     snprintf(s->medium.why, sizeof s->medium.why, "MAP_SYNC is refused for the sidecar");
-    persist_init(&s->persist, PERSIST_MSYNC, s->base.fd);
-    store_count_sidecar(s);
+    persist_set_mode(&s->persist, PERSIST_MSYNC);
     dax_log(DAX_OK, "%s: msync mode: %s", s->base.path, s->medium.why);
     return DAX_OK;
 }
 
 dax_rc store_watch_sidecar(struct store *s, struct dax_err *err)
 {
-    store_count_sidecar(s);
+    store_tell_sidecar(s);
     media_sidecar_opened(s);
     return guard_map_add(s->sidecar.pool, s->sidecar.file_bytes, 0, media_owner_of_sidecar(s), err);
 }
@@ -580,6 +579,7 @@ void store_close_sidecar(struct store *s)
         media_sidecar_closing(s);
     sidecar_closing(&s->sidecar);
     guard_map_remove(s->sidecar.pool);
+    persist_set_sidecar(&s->persist, -1, NULL, 0, NULL, 0);
     sidecar_close(&s->sidecar);
 }
 

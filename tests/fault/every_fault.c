@@ -49,9 +49,6 @@ static const struct plan plans[] = {
     {FAULT_MMAP, EACCES, ONE, 1, SAYS_IOERR | SAYS_NOMEM | SAYS_CANTOPEN, 0},
     {FAULT_MADVISE, ENOMEM, ONE, 0, SAYS_NOMEM | SAYS_CANTOPEN, 0},
     {FAULT_MADVISE, EFAULT, STICKY, 0, SAYS_IOERR | SAYS_CANTOPEN, 0},
-    {FAULT_MSYNC, EIO, ONE, 0, SAYS_IOERR, 1},
-    {FAULT_MSYNC, EIO, STICKY, 0, SAYS_IOERR, 1},
-    {FAULT_MSYNC, EINTR, ONE, 0, SAYS_NOTHING, 0},
     {FAULT_FSYNC, EIO, ONE, 0, SAYS_IOERR, 1},
     {FAULT_FSYNC, EIO, STICKY, 0, SAYS_IOERR, 1},
     {FAULT_FSYNC, EINTR, ONE, 0, SAYS_NOTHING, 0},
@@ -227,10 +224,10 @@ static void count_fault(struct run *r, uint64_t hits, bool refused)
     }
 }
 
-/* The msync mode differs in its syncs; the sanitizers are there for memory. */
+/* The msync mode differs in its stores and syncs; the sanitizers are there for memory. */
 static bool plan_wanted(const struct workload *w, const struct plan *p)
 {
-    bool sync = p->class == FAULT_MSYNC || p->class == FAULT_FSYNC || p->class == FAULT_FDATASYNC;
+    bool sync = p->class == FAULT_PWRITE || p->class == FAULT_FSYNC || p->class == FAULT_FDATASYNC;
     bool memory = p->class == FAULT_HEAP || p->class == FAULT_SQLITE_HEAP ||
                   p->class == FAULT_FRAMES || p->class == FAULT_MMAP;
     if (effort == EFFORT_LONG)

@@ -22,7 +22,6 @@
     X(FTRUNCATE, "ftruncate")                                                                      \
     X(MMAP, "mmap")                                                                                \
     X(MADVISE, "madvise")                                                                          \
-    X(MSYNC, "msync")                                                                              \
     X(FSYNC, "fsync")                                                                              \
     X(FDATASYNC, "fdatasync")                                                                      \
     X(OPEN, "open")                                                                                \

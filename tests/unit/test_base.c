@@ -326,6 +326,39 @@ START_TEST(test_holes_of_a_file_made_by_others_are_filled_before_they_are_stored
 }
 END_TEST
 
+/* They make the count of a tmpfs larger than the file, however large its holes are. */
+START_TEST(test_blocks_behind_the_end_do_not_hide_a_hole)
+{
+    struct base b;
+    struct dax_err err;
+    const char *path = unit_path("db");
+    static const uint8_t page[4096] = {1};
+    if (!unit_mount("tmpfs", "size=8m"))
+        return;
+    for (int behind = 0; behind < 2; behind++) {
+        unlink(path);
+        unit_write_file(path, "d", 1);
+        for (off_t at = 0; at < 16; at++)
+            if (at != 5 && at != 6)
+                unit_file_patch(path, (uint64_t)at * 4096, page, sizeof page);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (behind)
+            ck_assert_int_eq(fallocate(fd, FALLOC_FL_KEEP_SIZE, 16 * 4096, 3 * 4096), 0);
+        close(fd);
+        uint64_t before = allocated(path);
+        ck_assert_uint_eq(before, (behind ? 17 : 14) * 4096);
+        open_mapped(&b, path, PERSIST_VOLATILE, MAP_MIN);
+        ck_assert_uint_eq(b.file_bytes, 16 * 4096);
+        if (_i)
+            unit_ok(base_fill_holes(&b, true, &err));
+        else
+            unit_ok(base_reserve(&b, 16 * 4096, &err));
+        ck_assert_uint_eq(allocated(path), before + 2 * 4096);
+        base_close(&b);
+    }
+}
+END_TEST
+
 /* ramfs has no fallocate. */
 START_TEST(test_a_file_system_that_cannot_allocate_gets_zeros)
 {
@@ -743,6 +776,7 @@ int main(void)
     tcase_add_test(tc, test_an_odd_sized_file_gets_its_last_page_before_it_is_stored_to);
     tcase_add_loop_test(tc, test_a_full_disk_is_an_error_that_changes_nothing, 0, 3);
     tcase_add_test(tc, test_holes_of_a_file_made_by_others_are_filled_before_they_are_stored_to);
+    tcase_add_loop_test(tc, test_blocks_behind_the_end_do_not_hide_a_hole, 0, 2);
     tcase_add_test(tc, test_a_file_system_that_cannot_allocate_gets_zeros);
     tcase_add_test(tc, test_limits_of_the_process_are_errors_not_signals);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -1,14 +1,58 @@
 /* test_persist.c: would catch a store that copies the wrong bytes at some length or alignment, an
  * ordering point that syncs the wrong file or range, makes a system call in a cache-line mode, is
- * not counted, or loses an error; a store that is counted for the wrong file or with the wrong lines.
+ * not counted, or loses an error; a store that is counted for the wrong file or with the wrong lines;
+ * one of msync mode that makes more of the page cache dirty than its blocks, that makes a file longer which
+ * somebody has cut, or goes on after a write that was refused.
  */
 #include "engine/persist.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 
 #include "tests/unit/unit.h"
 
 static const enum persist_mode modes[] = {PERSIST_PMEM, PERSIST_MSYNC, PERSIST_VOLATILE};
+
+/* --- files that are mapped -------------------------------------------------------------------- */
+
+/* What stands for a database file, or for a sidecar. */
+struct file {
+    uint8_t *map;
+    size_t bytes;
+    uint64_t from; /* of the file, where the mapping begins */
+    int fd;
+};
+
+static bool file_find(const void *arg, const void *addr, uint64_t *offset_out)
+{
+    const struct file *f = arg;
+    *offset_out = f->from + (uintptr_t)addr - (uintptr_t)f->map;
+    return (uintptr_t)addr - (uintptr_t)f->map < f->bytes;
+}
+
+static void file_make(struct file *f, const char *name, size_t bytes, uint64_t from)
+{
+    *f = (struct file){.bytes = bytes, .from = from};
+    f->fd = open(unit_path(name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_ge(f->fd, 0);
+    ck_assert_int_eq(ftruncate(f->fd, (off_t)(from + bytes)), 0);
+    f->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, (off_t)from);
+    ck_assert_ptr_ne(f->map, MAP_FAILED);
+}
+
+static void file_drop(struct file *f)
+{
+    munmap(f->map, f->bytes);
+    close(f->fd);
+}
+
+/* A store of `bytes` bytes of database, as base tells it. */
+static void file_init(struct persist *p, enum persist_mode mode, struct file *f, size_t bytes)
+{
+    file_make(f, "base", bytes, 0);
+    persist_init(p, mode, f->fd);
+    persist_set_base(p, file_find, f);
+}
 
 START_TEST(test_modes_have_the_names_that_users_see)
 {
@@ -21,25 +65,28 @@ END_TEST
 /* Every alignment within a line, every length up to past the non-temporal threshold. */
 START_TEST(test_store_and_zero_touch_exactly_their_bytes)
 {
-    static _Alignas(4096) uint8_t dst[2048], want[2048], src[2048];
+    static _Alignas(4096) uint8_t want[2048], src[2048];
     struct persist p;
-    persist_init(&p, modes[_i], -1);
+    struct file f;
+    file_init(&p, modes[_i], &f, sizeof want);
+    uint8_t *dst = f.map;
     for (size_t i = 0; i < sizeof src; i++)
         src[i] = (uint8_t)(i * 7 + 1);
     for (size_t at = 0; at < 64; at++) {
         for (size_t len = 0; len <= 700; len = len < 300 ? len + 1 : len + 61) {
-            memset(dst, 0xEE, sizeof dst);
+            memset(dst, 0xEE, sizeof want);
             memset(want, 0xEE, sizeof want);
             persist_store(&p, dst + 128 + at, src + at % 3, len);
             persist_visible(&p);
             memcpy(want + 128 + at, src + at % 3, len);
-            ck_assert_msg(memcmp(dst, want, sizeof dst) == 0, "store at %zu, %zu bytes", at, len);
+            ck_assert_msg(memcmp(dst, want, sizeof want) == 0, "store at %zu, %zu bytes", at, len);
             persist_zero(&p, dst + 128 + at, len);
             persist_visible(&p);
             memset(want + 128 + at, 0, len);
-            ck_assert_msg(memcmp(dst, want, sizeof dst) == 0, "zero at %zu, %zu bytes", at, len);
+            ck_assert_msg(memcmp(dst, want, sizeof want) == 0, "zero at %zu, %zu bytes", at, len);
         }
     }
+    file_drop(&f);
 }
 END_TEST
 
@@ -135,14 +182,17 @@ END_TEST
 
 /* --- what is counted -------------------------------------------------------------------------- */
 
-/* A sidecar of 4 KiB with its ring in the second half, all in memory that is no file. */
+/* A sidecar of 4 KiB with its ring in the second half. */
 START_TEST(test_bytes_are_counted_for_the_file_that_they_go_to)
 {
-    static _Alignas(4096) uint8_t sidecar[4096], base[4096], from[512];
+    static uint8_t from[512];
     struct persist p;
     struct dax_err err;
-    persist_init(&p, modes[_i], -1);
-    persist_set_sidecar(&p, sidecar, sizeof sidecar, sidecar + 2048, 1024);
+    struct file f, side;
+    file_init(&p, modes[_i], &f, 4096);
+    file_make(&side, "sidecar", 4096, 0);
+    uint8_t *sidecar = side.map, *base = f.map;
+    persist_set_sidecar(&p, side.fd, sidecar, side.bytes, sidecar + 2048, 1024);
     persist_store(&p, sidecar, from, 1);              /* the first byte of each range, and the last */
     persist_store(&p, sidecar + 2047, from, 1);
     persist_store(&p, sidecar + 2048, from, 300);
@@ -162,9 +212,11 @@ START_TEST(test_bytes_are_counted_for_the_file_that_they_go_to)
     if (cache_line)
         unit_ok(persist_point(&p, PERSIST_P2_RECORD, sidecar, 64, &err));
     else
-        unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
+        unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
     ck_assert_uint_eq(p.counts.fences, cache_line ? 2 : 0);
     ck_assert_uint_eq(p.counts.syncs, !cache_line);
+    file_drop(&side);
+    file_drop(&f);
 }
 END_TEST
 
@@ -190,11 +242,13 @@ END_TEST
 
 START_TEST(test_a_cached_store_copies_its_bytes_and_is_flushed_by_the_line)
 {
-    static _Alignas(64) uint8_t to[1024], from[512], want[1024];
+    static _Alignas(64) uint8_t from[512], want[1024];
     struct persist p;
+    struct file f;
     bool cache_line = modes[_i] != PERSIST_MSYNC;
     memset(from, 0x5A, sizeof from);
-    persist_init(&p, modes[_i], -1);
+    file_init(&p, modes[_i], &f, sizeof want);
+    uint8_t *to = f.map;
     persist_store_cached(&p, to + 100, from, 300);
     memcpy(want + 100, from, 300);
     ck_assert_mem_eq(to, want, sizeof want);
@@ -204,33 +258,42 @@ START_TEST(test_a_cached_store_copies_its_bytes_and_is_flushed_by_the_line)
     persist_flush(&p, to + 64, 64);
     ck_assert_mem_eq(to, want, sizeof want);
     ck_assert_uint_eq(p.counts.flushes, cache_line ? 3 : 0);
+    file_drop(&f);
 }
 END_TEST
 
 /* --- msync on real files ---------------------------------------------------------------------- */
 
-START_TEST(test_msync_points_take_any_range_of_a_mapping)
+/* Both files, one of them mapped from its second page on, stores across pages included. */
+START_TEST(test_msync_stores_go_to_their_place_in_their_file)
 {
     struct persist p;
     struct dax_err err;
-    const char *path = unit_path("f");
-    static const uint8_t zeros[3 * 4096];
-    unit_write_file(path, zeros, sizeof zeros);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    uint8_t *map = mmap(NULL, sizeof zeros, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    ck_assert_ptr_ne(map, MAP_FAILED);
-    persist_init(&p, PERSIST_MSYNC, fd);
+    struct file f, side;
+    file_make(&f, "base", 3 * 4096, 4096);
+    file_make(&side, "sidecar", 3 * 4096, 0);
+    persist_init(&p, PERSIST_MSYNC, f.fd);
+    persist_set_base(&p, file_find, &f);
+    persist_set_sidecar(&p, side.fd, side.map, side.bytes, side.map + 4096, 4096);
     static const size_t at[] = {0, 1, 4095, 4096, 4097, 8191};
     for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
-        persist_store(&p, map + at[i], "x", 1);
-        unit_ok(persist_point(&p, PERSIST_P2_RECORD, map + at[i], 64, &err));
+        char got[64], want[64];
+        memset(want, 'a' + (int)i, sizeof want);
+        persist_store(&p, f.map + at[i], want, sizeof want);
         unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
-        char got;
-        ck_assert_int_eq(pread(fd, &got, 1, (off_t)at[i]), 1);
-        ck_assert_int_eq(got, 'x');
+        ck_assert_int_eq(pread(f.fd, got, 64, (off_t)(4096 + at[i])), 64);
+        ck_assert_mem_eq(got, want, 64);
+        ck_assert_mem_eq(f.map + at[i], want, 64);
+        persist_store(&p, side.map + at[i], want, sizeof want);
+        unit_ok(persist_point(&p, PERSIST_P2_RECORD, side.map + at[i], 64, &err));
+        ck_assert_int_eq(pread(side.fd, got, 64, (off_t)at[i]), 64);
+        ck_assert_mem_eq(got, want, 64);
     }
-    munmap(map, sizeof zeros);
-    close(fd);
+    static const char zero[5000];
+    persist_zero(&p, f.map + 100, sizeof zero);
+    ck_assert_mem_eq(f.map + 100, zero, sizeof zero);
+    file_drop(&side);
+    file_drop(&f);
 }
 END_TEST
 
@@ -241,10 +304,107 @@ START_TEST(test_msync_errors_come_back_with_their_errno)
     persist_init(&p, PERSIST_MSYNC, -1);
     unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
     ck_assert_int_eq(err.sys_errno, EBADF);
-    void *gone = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    munmap(gone, 4096);
-    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, gone, 64, &err), DAX_IO_WRITE, "P4");
-    ck_assert_int_eq(err.sys_errno, ENOMEM);
+    ck_assert(strstr(err.text, "fdatasync of the database"));
+    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, &p, 64, &err), DAX_IO_WRITE, "P4");
+    ck_assert_int_eq(err.sys_errno, EBADF);
+    ck_assert(strstr(err.text, "fdatasync of the log"));
+    /* Each its own. */
+    struct file f;
+    file_make(&f, "one", 4096, 0);
+    persist_set_sidecar(&p, f.fd, f.map, f.bytes, f.map, f.bytes);
+    unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
+    unit_ok(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err));
+    persist_init(&p, PERSIST_MSYNC, f.fd);
+    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err), DAX_IO_WRITE, "P4");
+    unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
+    file_drop(&f);
+}
+END_TEST
+
+/* --- stores that cannot be made ----------------------------------------------------------------- */
+
+static bool owner_rescue(struct guard_owner *o, uint64_t offset, const struct guard_fault *fault)
+{
+    (void)o, (void)offset, (void)fault;
+    return false;
+}
+
+static void owner_fatal(struct guard_owner *o, uint64_t offset, const struct guard_fault *fault)
+{
+    (void)owner_rescue(o, offset, fault);
+}
+
+static struct guard_owner owner = {owner_rescue, owner_fatal};
+
+/* pwrite would make it as long as before, and zeros of what was lost. */
+START_TEST(test_an_msync_store_behind_the_end_of_a_file_that_was_cut_is_a_fault)
+{
+    struct persist p;
+    struct dax_err err;
+    struct file f;
+    struct guard_fault fault;
+    struct stat st;
+    unit_ok(guard_install(&err));
+    file_init(&p, PERSIST_MSYNC, &f, 4 * 4096);
+    unit_ok(guard_map_add(f.map, f.bytes, 0, &owner, &err));
+    ck_assert(persist_try_store(&p, f.map + 2 * 4096, "x", 1, &fault));
+    ck_assert_int_eq(ftruncate(f.fd, 4096), 0);
+    ck_assert(persist_try_store(&p, f.map + 4095, "x", 1, &fault));
+    ck_assert(!persist_try_store(&p, f.map + 2 * 4096, "x", 1, &fault));
+    ck_assert_int_eq(fault.code, BUS_ADRERR);
+    ck_assert_uint_eq(fault.offset, 2 * 4096);
+    ck_assert(!persist_try_store(&p, f.map + 4096, NULL, 100, &fault));
+    static const char across[128];
+    ck_assert(!persist_try_store(&p, f.map + 4096 - 64, across, sizeof across, &fault));
+    ck_assert_uint_eq(fault.offset, 4096);
+    ck_assert_int_eq(fstat(f.fd, &st), 0);
+    ck_assert_int_eq(st.st_size, 4096);
+    guard_map_remove(f.map);
+    file_drop(&f);
+}
+END_TEST
+
+/* A descriptor that refuses, and a source that faults. */
+START_TEST(test_an_msync_store_that_the_kernel_refuses_is_a_fault_with_its_errno)
+{
+    struct persist p;
+    struct dax_err err;
+    struct file f, from;
+    struct guard_fault fault;
+    static const uint8_t zero[4096];
+    unit_ok(guard_install(&err));
+    file_init(&p, PERSIST_MSYNC, &f, 4096);
+    unit_ok(guard_map_add(f.map, f.bytes, 0, &owner, &err));
+    p.base_fd = open(unit_path("base"), O_RDONLY | O_CLOEXEC);
+    ck_assert(!persist_try_store(&p, f.map + 64, "x", 1, &fault));
+    ck_assert_int_eq(fault.code, -EBADF);
+    ck_assert_ptr_eq(fault.addr, f.map + 64);
+    ck_assert_uint_eq(fault.offset, 64);
+    ck_assert_uint_eq(fault.bytes, 4096);
+    close(p.base_fd);
+    p.base_fd = f.fd;
+
+    file_make(&from, "from", 2 * 4096, 0);
+    unit_ok(guard_map_add(from.map, from.bytes, 0, &owner, &err));
+    ck_assert_int_eq(ftruncate(from.fd, 4096), 0);
+    ck_assert(!persist_try_store(&p, f.map, from.map + 4096, 64, &fault));
+    ck_assert_int_eq(fault.code, BUS_ADRERR);
+    ck_assert_ptr_eq(fault.addr, from.map + 4096);
+    ck_assert_mem_eq(f.map, zero, sizeof zero);
+    guard_map_remove(from.map);
+    guard_map_remove(f.map);
+    file_drop(&from);
+    file_drop(&f);
+}
+END_TEST
+
+/* An address that no file has, and one outside of a guard: there is nobody to be told. */
+START_TEST(test_an_msync_store_to_nowhere_ends_the_process)
+{
+    struct persist p;
+    struct file f;
+    file_init(&p, PERSIST_MSYNC, &f, 4096);
+    persist_store(&p, f.map + 4096, "x", 1);
 }
 END_TEST
 
@@ -262,8 +422,11 @@ int main(void)
     tcase_add_loop_test(tc, test_bytes_are_counted_for_the_file_that_they_go_to, 0, 3);
     tcase_add_test(tc, test_small_stores_are_counted_by_the_lines_that_they_touch);
     tcase_add_loop_test(tc, test_a_cached_store_copies_its_bytes_and_is_flushed_by_the_line, 0, 3);
-    tcase_add_test(tc, test_msync_points_take_any_range_of_a_mapping);
+    tcase_add_test(tc, test_msync_stores_go_to_their_place_in_their_file);
     tcase_add_test(tc, test_msync_errors_come_back_with_their_errno);
+    tcase_add_test(tc, test_an_msync_store_behind_the_end_of_a_file_that_was_cut_is_a_fault);
+    tcase_add_test(tc, test_an_msync_store_that_the_kernel_refuses_is_a_fault_with_its_errno);
+    tcase_add_test_raise_signal(tc, test_an_msync_store_to_nowhere_ends_the_process, SIGABRT);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -5,6 +5,9 @@
 #include "engine/sidecar.h"
 
 #include <libpmemobj.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "engine/hash.h"
@@ -163,6 +166,39 @@ START_TEST(test_create_above_the_file_size_limit_is_an_error_not_a_signal)
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     unit_fails(sidecar_create(path, &like_root, BYTES, &s, &err), DAX_FULL, path);
     ck_assert(!unit_exists(path));
+}
+END_TEST
+
+/* On the disk that the tests are run on: a directory of its own, gone before anything is checked. */
+START_TEST(test_on_a_disk_no_block_of_a_new_sidecar_is_still_unwritten)
+{
+    char dir[] = "test_sidecar-XXXXXX", path[64];
+    struct sidecar s;
+    struct dax_err err;
+    struct {
+        struct fiemap head;
+        struct fiemap_extent extent[256];
+    } map = {.head = {.fm_length = BYTES, .fm_extent_count = 256}};
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/db-dax", dir);
+    like_root.st_uid = geteuid();
+    like_root.st_gid = getegid();
+    dax_rc rc = sidecar_create(path, &like_root, BYTES, &s, &err);
+    unlink(path);
+    rmdir(dir);
+    unit_ok(rc);
+    if (s.mode != PERSIST_MSYNC || ioctl(s.fd, FS_IOC_FIEMAP, &map) != 0) {
+        fprintf(stderr, "SKIPPED, no disk here that says what it has of a file\n");
+        sidecar_close(&s);
+        return;
+    }
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < map.head.fm_mapped_extents; i++) {
+        ck_assert_uint_eq(map.extent[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN, 0);
+        bytes += map.extent[i].fe_length;
+    }
+    ck_assert_uint_eq(bytes, BYTES);
+    sidecar_close(&s);
 }
 END_TEST
 
@@ -698,6 +734,7 @@ START_TEST(test_a_failed_sync_leaves_the_older_slot_and_spares_it_again)
     struct cursor_slot got, c = {.lsn = 64, .txid = 1};
     make(unit_path("db-dax"), &s);
     persist_init(&p, PERSIST_MSYNC, -1);
+    persist_set_sidecar(&p, s.fd, s.pool, s.file_bytes, s.ring, s.ring_bytes);
     unit_ok(sidecar_cursor_write(&s, &p, &c, &err));
     struct persist_ops failing = *p.ops;
     const struct persist_ops *working = p.ops;
@@ -776,6 +813,7 @@ int main(void)
     tcase_add_test(tc, test_create_refuses_sizes_out_of_range_and_missing_directories);
     tcase_add_test(tc, test_create_on_a_full_disk_says_how_much_it_needs_and_leaves_nothing);
     tcase_add_test(tc, test_create_above_the_file_size_limit_is_an_error_not_a_signal);
+    tcase_add_test(tc, test_on_a_disk_no_block_of_a_new_sidecar_is_still_unwritten);
     tcase_add_test(tc, test_create_puts_the_settings_of_libpmemobj_back);
     tcase_add_test(tc, test_nothing_is_printed);
     tcase_add_test(tc, test_open_without_a_file_or_a_right_to_it);
