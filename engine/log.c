@@ -211,13 +211,38 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     return DAX_OK;
 }
 
-/* Root or twin cannot be stored to: enter it. The twin is written anew. */
+/* Both pages with the cursor are bad. What is in memory is all that still knows which records count. */
+static dax_rc log_cursor_lost(struct store *s, struct dax_err *err)
+{
+    struct dax_err ignored;
+    const uint8_t *pool = s->sidecar.pool;
+    uint64_t root = (uint64_t)((const uint8_t *)s->sidecar.root - pool) / DAX_PAGE_BYTES;
+    uint64_t twin = (uint64_t)((const uint8_t *)s->sidecar.twin - pool) / DAX_PAGE_BYTES;
+    (void)media_fault_sidecar(s, s->sidecar.root, NULL, &ignored);
+    (void)media_fault_sidecar(s, s->sidecar.twin, NULL, &ignored);
+    return dax_err_set(
+        err, DAX_IO_MEDIA, 0,
+        "%s: pages %llu and %llu of the log, the two with its cursor, cannot be read: nothing "
+        "more can be committed, and after a crash the log could not be replayed. Everything "
+        "committed can still be read: save it now (VACUUM INTO, or a backup)",
+        s->sidecar_path, (unsigned long long)root, (unsigned long long)twin);
+}
+
+static dax_rc log_mend_root(struct store *s, const struct guard_fault *fault, struct dax_err *err)
+{
+    struct dax_err ignored;
+    (void)media_fault_sidecar(s, s->sidecar.root, fault, &ignored);
+    dax_rc rc = sidecar_mend_root(&s->sidecar, &s->persist, err);
+    if (rc == DAX_OK)
+        media_sidecar_mended(s, s->sidecar.root, "written anew, with the other copy of the cursor");
+    else if (!sidecar_twin_whole(&s->sidecar))
+        rc = log_cursor_lost(s, err);
+    return rc;
+}
+
 static dax_rc log_mend_twin(struct store *s, uint64_t lsn, struct dax_err *err)
 {
     struct dax_err ignored;
-    struct guard_fault fault;
-    if (!guard_probe(s->sidecar.root, sizeof *s->sidecar.root, &fault))
-        return media_fault_sidecar(s, s->sidecar.root, &fault, err);
     (void)media_fault_sidecar(s, s->sidecar.twin, NULL, &ignored);
     uint64_t salt = GUARDED_GET(s->region.header->guarded.salt);
     dax_rc rc = sidecar_mend_twin(&s->sidecar, &s->persist, salt, lsn, err);
@@ -226,12 +251,26 @@ static dax_rc log_mend_twin(struct store *s, uint64_t lsn, struct dax_err *err)
     return rc;
 }
 
+/* Root or twin cannot be stored to: enter it, and write it anew from the other one. seal: the store was that
+ * of a seal, which the twin has afterwards. */
+static dax_rc log_mend(struct store *s, uint64_t lsn, bool seal, struct dax_err *err)
+{
+    struct guard_fault fault;
+    dax_rc rc = DAX_OK;
+    bool root = guard_probe(s->sidecar.root, sizeof *s->sidecar.root, &fault);
+    if (!root)
+        rc = log_mend_root(s, &fault, err);
+    if (rc == DAX_OK && (root || seal || !sidecar_twin_whole(&s->sidecar)))
+        rc = log_mend_twin(s, lsn, err);
+    return rc;
+}
+
 dax_rc log_write_cursor(struct store *s, uint64_t sealed, struct cursor_slot *c, struct dax_err *err)
 {
     dax_rc rc = sidecar_cursor_write(&s->sidecar, &s->persist, c, err);
     if (rc != DAX_IO_MEDIA)
         return rc;
-    rc = log_mend_twin(s, sealed, err);
+    rc = log_mend(s, sealed, false, err);
     return rc == DAX_OK ? sidecar_cursor_write(&s->sidecar, &s->persist, c, err) : rc;
 }
 
@@ -241,7 +280,7 @@ dax_rc log_seal_to(struct store *s, uint64_t lsn, struct dax_err *err)
     dax_rc rc = sidecar_seal(&s->sidecar, &s->persist, salt, lsn, err);
     if (rc == DAX_IO_MEDIA && s->sidecar.bare)
         return DAX_OK; /* made anew as soon as base is durable */
-    return rc == DAX_IO_MEDIA ? log_mend_twin(s, lsn, err) : rc;
+    return rc == DAX_IO_MEDIA ? log_mend(s, lsn, true, err) : rc;
 }
 
 dax_rc log_seal(struct store *s, struct dax_err *err)

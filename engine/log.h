@@ -66,7 +66,7 @@ DAX_CHECKED dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_byte
 /* The log is empty and begins where this cursor, which is durable, says. */
 void log_start(struct store *s, const struct cursor_slot *c);
 
-/* P4: sidecar_cursor_write; a twin that cannot be stored to is mended first. sealed: every record of the
+/* P4: sidecar_cursor_write; a root or twin that cannot be stored to is mended first. sealed: every record of the
  * log's life up to there is whole and durable, 0: none is live. */
 DAX_CHECKED dax_rc log_write_cursor(struct store *s, uint64_t sealed, struct cursor_slot *c,
                                     struct dax_err *err);

@@ -257,8 +257,8 @@ static enum media_status media_repair_log(struct store *s, uint32_t slot, uint64
     return MEDIA_REPAIRED;
 }
 
-/* A page of the sidecar's structure: the twin can be written anew from the root, others are good again or
- * not. */
+/* A page of the sidecar's structure: root and twin can be written anew, one from the other, and the ledger;
+ * others are good again or not. */
 static enum media_status media_repair_sidecar(struct store *s, uint64_t page)
 {
     const uint8_t *at = (const uint8_t *)s->sidecar.pool + (page << DAX_PAGE_SHIFT);
@@ -279,6 +279,14 @@ static enum media_status media_repair_sidecar(struct store *s, uint64_t page)
         bool open = media_find_open(m, MEDIA_SIDECAR, page) != NULL;
         pthread_mutex_unlock(&m->lock);
         return open ? MEDIA_QUARANTINED : MEDIA_REPAIRED;
+    }
+    if (page == (uint64_t)((const uint8_t *)s->sidecar.root - (const uint8_t *)s->sidecar.pool) >>
+                    DAX_PAGE_SHIFT) {
+        if (sidecar_mend_root(&s->sidecar, &s->persist, &err) != DAX_OK)
+            return MEDIA_QUARANTINED;
+        media_close_page(s, MEDIA_SIDECAR, page, MEDIA_REPAIRED,
+                         "written anew, with the other copy of the cursor");
+        return MEDIA_REPAIRED;
     }
     if (at != (const uint8_t *)s->sidecar.twin || log_seal(s, &err) != DAX_OK)
         return MEDIA_QUARANTINED;

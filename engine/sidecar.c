@@ -216,7 +216,7 @@ static dax_rc sidecar_make_pool(struct sidecar *s, const struct sidecar_seed *se
     sidecar_places_of(s, &twin.places);
     pmemobj_memcpy_persist(s->pool, s->twin, &twin, sizeof twin);
     pmemobj_memcpy_persist(s->pool, s->root, &fresh, sizeof fresh);
-    return DAX_OK;
+    return sidecar_keep_root_page(s, err);
 }
 
 /* libpmemobj refuses pools on whose blocks the kernel's list of bad ones has anything, be it in the free
@@ -440,5 +440,6 @@ void sidecar_close(struct sidecar *s)
             close(s->fd);
     }
     free(s->path);
+    free(s->root_page);
     memset(s, 0, sizeof *s);
 }

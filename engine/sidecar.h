@@ -31,6 +31,7 @@ struct sidecar {
     uint8_t *ring;                 /* mapped, 256-byte aligned */
     uint64_t ring_bytes;
     uint64_t file_bytes;
+    uint8_t *root_page; /* owned: the root's page as of the open; NULL: bare, or two pages */
     uint64_t bad_page; /* after sidecar_open has said DAX_IO_MEDIA: which page of the file it was */
     uint64_t heap_from; /* behind the root's object: nothing of libpmemobj's own from there on */
     enum persist_mode mode; /* what the sidecar's own file allows (medium.h): it may be less than
@@ -94,7 +95,7 @@ DAX_CHECKED dax_rc sidecar_cursor_read(const struct sidecar *s, struct cursor_sl
 
 /* P4: store *c (its seq and hash are filled in) into the slot that is not the newest one, in root and
  * twin, and make both durable. On an error the older slot still counts. DAX_IO_MEDIA: there is no
- * storing to root or twin; see sidecar_mend_twin. Writer lock. */
+ * storing to root or twin; see sidecar_mend_root and sidecar_mend_twin. Writer lock. */
 DAX_CHECKED dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
                                         struct dax_err *err);
 
@@ -108,6 +109,14 @@ uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt);
 
 /* Can every line of the twin be read? If not, there may have been greater seals. */
 bool sidecar_twin_whole(const struct sidecar *s);
+
+/* Rewrite the page of a root that cannot be read or stored to, in the way of sidecar_mend_twin: as it was
+ * when the sidecar was opened, with the cursor slots as the twin has them. Under the writer lock, and not in
+ * place of a failed sidecar_cursor_write. A crash in between: the twin's slots count, of which the newest
+ * must be whole; what else is torn is libpmemobj's, and the open goes on without it (sidecar_open_bare).
+ * Errors: DAX_IO_MEDIA (the twin unreadable as well, or the medium does not take the page back),
+ * DAX_IO_WRITE. */
+DAX_CHECKED dax_rc sidecar_mend_root(struct sidecar *s, struct persist *p, struct dax_err *err);
 
 /* Rewrite a twin that cannot be read or stored to: with the cursor slots as the root has them, what
  * lines of the twin can still be read, and, unless lsn is 0, a fresh seal. The file is written, a

@@ -380,7 +380,7 @@ static dax_rc sidecar_check_root(struct sidecar *s, struct dax_err *err)
     rc = sidecar_check_places(s, &root, err);
     if (rc == DAX_OK)
         sidecar_take_places(s, &root);
-    return rc;
+    return rc == DAX_OK ? sidecar_keep_root_page(s, err) : rc;
 }
 
 void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root)

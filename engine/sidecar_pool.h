@@ -69,6 +69,10 @@ DAX_CHECKED dax_rc sidecar_check_pool(int fd, const char *path, uint64_t bytes,
 /* Fill in what the root says; the pool is mapped, and guarded. */
 void sidecar_take_places(struct sidecar *s, const struct sidecar_root *root);
 
+/* Keep the root's page, for sidecar_mend_root: the sidecar is whole, and nothing in the page but the
+ * cursor slots changes from here on. DAX_IO_MEDIA, with bad_page: it cannot be read. */
+DAX_CHECKED dax_rc sidecar_keep_root_page(struct sidecar *s, struct dax_err *err);
+
 /* Faults in the mapping end guarded calls, until guard_map_remove: while it is being opened. */
 DAX_CHECKED dax_rc sidecar_guard(const struct sidecar *s, struct dax_err *err);
 

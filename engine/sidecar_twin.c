@@ -18,7 +18,16 @@
  * Media errors. Everything is loaded inside the guard, into DRAM, and stored inside it. A copy that
  * cannot be read does not count, the other one does. Where both copies of a slot are lost nobody knows
  * which slot is the newer one, which is an error. A twin that cannot be read is written anew
- * (sidecar_mend_twin); the root lies among libpmemobj's structures and is not.
+ * (sidecar_mend_twin), and so is the root's page (sidecar_mend_root), before anything is stored to a slot:
+ * no slot is ever stored to one of them alone, so a page that comes back by itself has the newest slot too,
+ * and no older one can count for the want of the other page.
+ *
+ * The rest of the root's page is libpmemobj's (heads of objects). It stores there when objects are
+ * allocated or freed, which happens in no sidecar after it was made; so the page as it was at the open is
+ * what it has to be. A crash while it is written anew: before, the page is unreadable, and the newest slot
+ * is in the twin; during, each line is the one before or the one that it should be, and again the twin has the
+ * newest slot; the open takes a torn page for a damaged one of libpmemobj's, and goes on without that
+ * (salvage.c). After: root and twin have the same.
  *
  * A crash while the twin is written anew finds the root's slots, the newest whole among them. Lines of
  * the twin that can be read are stored as they are, so tearing costs nothing that was there: a seal
@@ -29,6 +38,7 @@
 #include <fcntl.h>
 #include <libpmem.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -252,7 +262,43 @@ uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt)
     return lsn;
 }
 
-/* --- a twin that is lost ------------------------------------------------------------------------------ */
+/* --- a root or a twin that is lost --------------------------------------------------------------------- */
+
+dax_rc sidecar_keep_root_page(struct sidecar *s, struct dax_err *err)
+{
+    uint64_t within = sidecar_offset(s, s->root) % DAX_PAGE_BYTES;
+    if (within > DAX_PAGE_BYTES - sizeof *s->root)
+        return DAX_OK; /* in no pool that libpmemobj is known to make */
+    s->root_page = malloc(DAX_PAGE_BYTES);
+    if (!s->root_page)
+        return dax_err_set(err, DAX_NOMEM, 0, "no memory to open the log \"%s\"", s->path);
+    const uint8_t *page = (const uint8_t *)s->root - within;
+    if (guard_copy(s->root_page, page, DAX_PAGE_BYTES, NULL))
+        return DAX_OK;
+    s->bad_page = sidecar_offset(s, page) / DAX_PAGE_BYTES;
+    return sidecar_media_error(s, page, err);
+}
+
+dax_rc sidecar_mend_root(struct sidecar *s, struct persist *p, struct dax_err *err)
+{
+    struct sidecar_cursors v;
+    uint8_t page[DAX_PAGE_BYTES];
+    uint64_t within = sidecar_offset(s, s->root) % DAX_PAGE_BYTES;
+    if (!s->root_page)
+        return sidecar_media_error(s, s->root, err);
+    dax_rc rc = sidecar_cursors_known(s, &v, err);
+    /* Only in the root, after a crash, where that can be read: it must survive another one. */
+    if (rc == DAX_OK && v.newest >= 0 && v.newest < 2)
+        rc = sidecar_cursor_mend(s, p, &v, err);
+    if (rc != DAX_OK)
+        return rc;
+    struct cursor_slot slots[2] = {v.copy[2], v.copy[3]};
+    if (v.newest >= 0)
+        slots[v.newest % 2] = v.copy[v.newest];
+    memcpy(page, s->root_page, sizeof page);
+    memcpy(page + within + offsetof(struct sidecar_root, cursor), slots, sizeof slots);
+    return sidecar_renew_page(s, (uint8_t *)s->root - within, page, err);
+}
 
 bool sidecar_twin_whole(const struct sidecar *s)
 {

@@ -87,6 +87,164 @@ START_TEST(a_bad_twin_is_written_anew)
 }
 END_TEST
 
+static struct media_entry sidecar_entry(struct conn *c, uint64_t page)
+{
+    struct media_entry e[16];
+    size_t n = conn_media_list(c, e, 16);
+    for (size_t i = 0; i < n && i < 16; i++)
+        if (e[i].part == MEDIA_SIDECAR && e[i].page == page)
+            return e[i];
+    ck_abort_msg("page %llu of the sidecar has no entry", (unsigned long long)page);
+}
+
+static uint64_t root_page(struct conn *c)
+{
+    const struct sidecar *s = &c->store->sidecar;
+    return (uint64_t)((uint8_t *)s->root - (uint8_t *)s->pool) / DB_PAGE;
+}
+
+static uint64_t twin_page(struct conn *c)
+{
+    const struct sidecar *s = &c->store->sidecar;
+    return (uint64_t)((uint8_t *)s->twin - (uint8_t *)s->pool) / DB_PAGE;
+}
+
+/* From the one version to the other, in transactions of 24 pages; the ring takes about 90 of them. */
+static void go_round(struct conn *c, uint64_t from, uint64_t to)
+{
+    for (uint64_t v = from; v <= to; v++)
+        db_write(c, 1, 25, v);
+}
+
+static void check_round(struct conn *c, uint64_t version)
+{
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 1, 25, version);
+    db_check_range(c, 25, PAGES, 1);
+    conn_end_read(c);
+}
+
+/* The page with the cursor, which libpmemobj has things in as well. */
+START_TEST(a_root_page_that_goes_bad_while_it_is_open_stops_nothing)
+{
+    static const unsigned ways[] = {EVERY_WAY, BAD_MAPPED, EVERY_WAY | BAD_STUCK};
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax"),
+               *copy = unit_path("copy.db");
+    struct conn *c = made(path), *reader;
+    struct dax_options o = db_options();
+    uint64_t page = root_page(c), version = 2;
+    db_ok(conn_open(path, &o, &reader, &err));
+    db_ok(conn_begin_read(reader, &err)); /* what it has pinned is relogged */
+    uint8_t *held = db_pin(reader, 3);
+    for (unsigned again = 0; again < 2; again++, version += 320) {
+        uint64_t start = db_status(c).lsn_tail, checkpoints = db_status(c).checkpoints;
+        bad_page_add(sidecar, page, ways[_i]);
+        go_round(c, version, version + 300);
+        ck_assert_uint_gt(db_status(c).lsn_tail - start, 3 * c->store->sidecar.ring_bytes);
+        ck_assert_uint_gt(db_status(c).checkpoints, checkpoints + 2);
+        ck_assert(!bad_page_is(sidecar, page));
+        struct media_entry e = sidecar_entry(c, page);
+        ck_assert_uint_eq(e.status, MEDIA_REPAIRED);
+        ck_assert_uint_eq(e.kind, ways[_i] == BAD_MAPPED ? MEDIA_SIGBUS : MEDIA_POISON);
+        db_copy(path, copy); /* as a crash would leave it */
+        go_round(c, version + 301, version + 310);
+    }
+    version -= 10; /* of the last transaction */
+    db_unpin(reader, 3, held);
+    conn_end_read(reader);
+    db_close(reader);
+    ck_assert_uint_eq(entries(c), 2);
+    check_round(c, version);
+    db_checkpoint(c, CHECKPOINT_TRUNCATE);
+    db_close(c);
+    c = db_open(copy);
+    check_round(c, version - 10);
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+    db_close(c);
+    c = db_open(path);
+    check_round(c, version);
+    db_write(c, 1, 2, 1);
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+    ck_assert_int_eq(access(unit_path("app.db-dax-bad"), F_OK), -1);
+    db_close(c);
+}
+END_TEST
+
+/* An error that comes and goes is no way for an older cursor to count: no newer one is in the twin alone. */
+START_TEST(a_root_page_that_comes_back_has_the_newest_cursor)
+{
+    const char *path = unit_path("app.db"), *sidecar = unit_path("app.db-dax"),
+               *copy = unit_path("copy.db");
+    struct conn *c = made(path);
+    uint64_t page = root_page(c), twin = twin_page(c);
+    go_round(c, 2, 150);
+    bad_page_add(sidecar, page, EVERY_WAY);
+    go_round(c, 151, 155);
+    bool met = _i;
+    if (met)
+        db_checkpoint(c, CHECKPOINT_FULL);
+    else
+        bad_page_remove(sidecar, page);
+    db_copy(path, copy);
+    db_close(c);
+    bad_page_add(db_sidecar(copy), twin, EVERY_WAY); /* only the root has it now */
+    c = db_open(copy);
+    check_round(c, 155);
+    db_close(c);
+}
+END_TEST
+
+START_TEST(a_repair_writes_the_root_page_anew)
+{
+    const char *path = unit_path("app.db"), *sidecar = db_sidecar(path);
+    struct conn *c = made(path);
+    uint64_t page = root_page(c);
+    enum media_status status;
+    db_write(c, 3, 6, 2);
+    bad_page_add(sidecar, page, EVERY_WAY);
+    db_ok(conn_media_add(c, MEDIA_SIDECAR, page, MEDIA_POISON, "found", &err));
+    db_ok(conn_media_repair(c, MEDIA_SIDECAR, page, &status, &err));
+    ck_assert_uint_eq(status, MEDIA_REPAIRED);
+    ck_assert(!bad_page_is(sidecar, page));
+    ck_assert_uint_eq(sidecar_entry(c, page).status, MEDIA_REPAIRED);
+    db_write(c, 3, 6, 3);
+    db_close(c);
+    c = db_open(path);
+    db_ok(conn_begin_read(c, &err));
+    db_check_range(c, 3, 6, 3);
+    conn_end_read(c);
+    db_close(c);
+}
+END_TEST
+
+/* Nobody but this process knows any more where the log begins. */
+START_TEST(without_root_and_twin_nothing_is_committed_and_what_is_can_be_read)
+{
+    const char *path = unit_path("app.db"), *sidecar = db_sidecar(path);
+    struct conn *c = made(path);
+    uint64_t root = root_page(c), twin = twin_page(c);
+    go_round(c, 2, 5);
+    bad_page_add(sidecar, root, EVERY_WAY | BAD_STUCK);
+    bad_page_add(sidecar, twin, EVERY_WAY | BAD_STUCK);
+    struct checkpoint_result result;
+    dax_rc rc = conn_checkpoint(c, CHECKPOINT_FULL, NULL, NULL, &result, &err);
+    ck_assert_msg(rc == DAX_IO_MEDIA, "%s: %s", dax_rc_name(rc), err.text);
+    ck_assert_msg(strstr(err.text, "save it now") && strstr(err.text, sidecar), "%s", err.text);
+    ck_assert_uint_eq(sidecar_entry(c, root).status, MEDIA_QUARANTINED);
+    ck_assert_uint_eq(sidecar_entry(c, twin).status, MEDIA_QUARANTINED);
+    check_round(c, 5);
+    ck_assert(conn_close(c, &err) != DAX_OK);
+    ck_assert_msg(strstr(err.text, "cannot be read"), "%s", err.text);
+    struct dax_options o = db_options();
+    rc = conn_open(path, &o, &c, &err);
+    ck_assert_msg(rc == DAX_IO_MEDIA || rc == DAX_CORRUPT, "%s: %s", dax_rc_name(rc), err.text);
+    bad_page_remove(sidecar, root);
+    c = db_open(path); /* they can be read again: nothing was lost */
+    check_round(c, 5);
+    db_close(c);
+}
+END_TEST
+
 /* --- a sidecar that libpmemobj would die of ------------------------------------------------------------ */
 
 /* Pages of libpmemobj's own: header, descriptor, lanes, heap, the run of the root; and the root's page. */
@@ -116,16 +274,6 @@ static uint64_t crashed_copy(const char *copy, unsigned i, unsigned ways, uint64
     db_close(c);
     bad_page_add(db_sidecar(copy), page, ways);
     return page;
-}
-
-static struct media_entry sidecar_entry(struct conn *c, uint64_t page)
-{
-    struct media_entry e[16];
-    size_t n = conn_media_list(c, e, 16);
-    for (size_t i = 0; i < n && i < 16; i++)
-        if (e[i].part == MEDIA_SIDECAR && e[i].page == page)
-            return e[i];
-    ck_abort_msg("page %llu of the sidecar has no entry", (unsigned long long)page);
 }
 
 START_TEST(a_bad_page_of_libpmemobj_costs_no_committed_transaction)
@@ -320,6 +468,10 @@ int main(void)
     tcase_add_test(tc, a_bad_page_of_the_log_stops_no_commit);
     tcase_add_test(tc, the_search_for_later_records_asks_each_bad_page_of_the_log_once);
     tcase_add_test(tc, a_bad_twin_is_written_anew);
+    tcase_add_loop_test(tc, a_root_page_that_goes_bad_while_it_is_open_stops_nothing, 0, 3);
+    tcase_add_loop_test(tc, a_root_page_that_comes_back_has_the_newest_cursor, 0, 2);
+    tcase_add_test(tc, a_repair_writes_the_root_page_anew);
+    tcase_add_test(tc, without_root_and_twin_nothing_is_committed_and_what_is_can_be_read);
     tcase_add_loop_test(tc, a_bad_page_of_libpmemobj_costs_no_committed_transaction, 0,
                         3 * THEIR_PAGES);
     tcase_add_loop_test(tc,

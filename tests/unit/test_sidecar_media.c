@@ -1,7 +1,7 @@
 /* test_sidecar_media.c: would catch a sidecar that libpmemobj is given although it would die of it; an
  * unreadable ring, twin or ledger that keeps the sidecar from being opened; an older cursor that counts
- * because the newer one cannot be read; a store that takes a slot down with it; a twin that is mended
- * wrong, or lost by a crash while it is; a fault note that is lost, torn or made up.
+ * because the newer one cannot be read; a store that takes a slot down with it; a root or a twin that is
+ * mended wrong, or lost by a crash while it is; a fault note that is lost, torn or made up.
  *
  * Bad pages of the file: pread fails there. Bad pages of the mapping: another file, an empty one, is
  * mapped over them, so that any access is a SIGBUS.
@@ -637,6 +637,119 @@ START_TEST(test_a_medium_that_does_not_take_the_twin_back_gets_another_block_or_
 }
 END_TEST
 
+/* The rest of the page is libpmemobj's. The cursors were others when the sidecar was opened. */
+START_TEST(test_a_mended_root_has_the_cursors_of_the_twin_and_all_that_was_in_its_page)
+{
+    char *path = strdup(unit_path("db-dax")); /* spoil() takes names, too */
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct cursor_slot got;
+    uint8_t before[PAGE];
+    make(path, 5, &s, &p);
+    for (uint64_t n = 5; n < 9; n++) {
+        uint64_t at = ((uint64_t)((uint8_t *)s.root - (uint8_t *)s.pool)) & ~(PAGE - 1);
+        const uint8_t *page = (uint8_t *)s.pool + at;
+        memcpy(before, page, PAGE);
+        spoil(s.root);
+        unit_ok(sidecar_seal(&s, &p, 5, n * 64, &err)); /* needs no root */
+        unit_ok(sidecar_mend_root(&s, &p, &err));
+        ck_assert_int_eq(memcmp(before, page, PAGE), 0);
+        spoil(s.twin);
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, n);
+        unit_ok(sidecar_mend_twin(&s, &p, 5, n * 64, &err));
+        put_cursor(&s, &p, n + 1);
+        if (_i) {
+            drop(&s);
+            reopen(path, &s);
+        }
+    }
+    drop(&s);
+    reopen(path, &s);
+    unit_ok(sidecar_cursor_read(&s, &got, &err));
+    ck_assert_uint_eq(got.txid, 9);
+    drop(&s);
+    free(path);
+}
+END_TEST
+
+/* The root of the copy is torn, and what the tear has left is junk: then it is opened without libpmemobj. */
+START_TEST(test_a_crash_while_the_root_is_mended_finds_the_newest_cursor)
+{
+    char *path = strdup(unit_path("db-dax")), *copy = strdup(unit_path("copy-dax"));
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct cursor_slot got;
+    unsigned whole = 0, bare = 0;
+    make(path, 5, &s, &p);
+    uint64_t offset = (uint64_t)((uint8_t *)s.root - (uint8_t *)s.pool),
+             page = offset & ~(PAGE - 1);
+    for (size_t at = 0; at <= PAGE; at += at / 256 == offset % PAGE / 256 ? 16 : 256) {
+        uint8_t junk[PAGE];
+        memset(junk, (int)at | 1, PAGE);
+        ck_assert_int_eq(__real_pwrite(s.fd, junk, PAGE, (off_t)page), (ssize_t)PAGE);
+        spoil(s.root);
+        torn_at = at;
+        torn_from = path;
+        torn_copy = copy;
+        unit_ok(sidecar_mend_root(&s, &p, &err));
+        ck_assert_ptr_null(torn_from);
+        drop(&s); /* libpmemobj opens no two copies of a pool */
+        dax_rc rc = sidecar_open(copy, &s, &err);
+        if (rc == DAX_OK)
+            watch(&s);
+        whole += rc == DAX_OK;
+        if (rc != DAX_OK) {
+            bare++;
+            ck_assert_msg(rc == DAX_CORRUPT, "%s: %s", dax_rc_name(rc), err.text);
+            unit_ok(sidecar_open_bare(copy, &s, &err));
+            watch(&s);
+        }
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, 5);
+        ck_assert_uint_eq(sidecar_sealed(&s, 5), 320);
+        drop(&s);
+        reopen(path, &s);
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, 5);
+    }
+    ck_assert_uint_gt(whole, 1);
+    ck_assert_uint_gt(bare, 1);
+    drop(&s);
+    free(path);
+    free(copy);
+}
+END_TEST
+
+START_TEST(test_a_root_that_cannot_be_mended_is_an_error_and_the_twin_keeps_the_cursor)
+{
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct cursor_slot got;
+    make(path, 5, &s, &p);
+    spoil(s.root);
+    pwrite_error = EIO;
+    unit_fails(sidecar_mend_root(&s, &p, &err), DAX_IO_MEDIA, path);
+    ck_assert_uint_eq(punched, 1);
+    pwrite_error = ENOSPC;
+    unit_fails(sidecar_mend_root(&s, &p, &err), DAX_IO_WRITE, path);
+    unit_ok(sidecar_cursor_read(&s, &got, &err));
+    ck_assert_uint_eq(got.txid, 5);
+    pwrite_error = EIO;
+    punch_helps = true;
+    unit_ok(sidecar_mend_root(&s, &p, &err));
+    put_cursor(&s, &p, 6);
+    spoil(s.root);
+    spoil(s.twin);
+    unit_fails(sidecar_mend_root(&s, &p, &err), DAX_IO_MEDIA, "either");
+    drop(&s);
+}
+END_TEST
+
 /* --- note --------------------------------------------------------------------------------------------- */
 
 START_TEST(test_a_note_is_found_at_the_next_open_until_it_is_cleared)
@@ -763,6 +876,10 @@ int main(void)
     tcase_add_test(tc, test_a_crash_while_the_twin_is_mended_finds_the_newest_cursor);
     tcase_add_test(
         tc, test_a_medium_that_does_not_take_the_twin_back_gets_another_block_or_it_is_an_error);
+    tcase_add_loop_test(
+        tc, test_a_mended_root_has_the_cursors_of_the_twin_and_all_that_was_in_its_page, 0, 2);
+    tcase_add_test(tc, test_a_crash_while_the_root_is_mended_finds_the_newest_cursor);
+    tcase_add_test(tc, test_a_root_that_cannot_be_mended_is_an_error_and_the_twin_keeps_the_cursor);
     tcase_add_loop_test(tc, test_a_note_is_found_at_the_next_open_until_it_is_cleared, 0, 2);
     tcase_add_test(tc, test_a_note_that_is_torn_damaged_or_of_nothing_known_is_none);
     tcase_add_test(tc, test_a_process_that_dies_of_a_fault_leaves_its_note);
