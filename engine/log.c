@@ -222,9 +222,10 @@ static dax_rc log_cursor_lost(struct store *s, struct dax_err *err)
     (void)media_fault_sidecar(s, s->sidecar.twin, NULL, &ignored);
     return dax_err_set(
         err, DAX_IO_MEDIA, 0,
-        "%s: pages %llu and %llu of the log, the two with its cursor, cannot be read: nothing "
-        "more can be committed, and after a crash the log could not be replayed. Everything "
-        "committed can still be read: save it now (VACUUM INTO, or a backup)",
+        "%s: pages %llu and %llu of the log, the two with its cursor, cannot be read: it "
+        "cannot be cut, nor replayed after a crash. What this process can read of the database is "
+        "all "
+        "there: save it now (VACUUM INTO, or a backup)",
         s->sidecar_path, (unsigned long long)root, (unsigned long long)twin);
 }
 

@@ -308,10 +308,44 @@ void media_sidecar_closing(struct store *s)
 }
 /* --- later, and on request ------------------------------------------------------------------------- */
 
+/* Of the snapshot that c has. Pinned until it is flagged: else the page could be repaired in between, and
+ * stay flagged. */
+static dax_rc media_probe_pinned(struct conn *c, uint64_t page, struct dax_err *err)
+{
+    struct store *s = c->store;
+    struct guard_fault fault;
+    dax_rc rc = pin_take_storage(s, c->slot, DAX_SLOT_PINS_SHARED, page, err);
+    if (rc != DAX_OK)
+        return rc;
+    if (!guard_probe(base_at(&s->base, page << DAX_PAGE_SHIFT), DAX_PAGE_BYTES, &fault))
+        rc = media_fault(s, page, &fault, err);
+    pin_drop(s, c->slot, DAX_SLOT_PINS_SHARED);
+    return rc;
+}
+
+/* What an asynchronous signal has named. Behind the snapshot nothing is repaired but by who writes there. */
+static void media_probe_late(struct conn *c, const uint64_t *offsets, size_t n)
+{
+    struct store *s = c->store;
+    struct guard_fault fault;
+    struct dax_err ignored;
+    bool begun = n && !c->reading && conn_begin_read(c, &ignored) == DAX_OK;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t page = offsets[i] >> DAX_PAGE_SHIFT;
+        if (c->reading && page < pages_of(c->size_bytes))
+            (void)!media_probe_pinned(c, page, &ignored);
+        else if (!guard_probe(base_at(&s->base, offsets[i]), DAX_PAGE_BYTES, &fault))
+            (void)media_fault(s, page, &fault, NULL);
+    }
+    if (begun)
+        conn_end_read(c);
+}
+
 /* Asynchronous signals, and pages that the handler has put in order: what a signal handler cannot do
  * is done by whoever asks next. */
-static void media_take_late(struct store *s)
+static void media_take_late(struct conn *c)
 {
+    struct store *s = c->store;
     struct media *m = s->media;
     uint64_t offsets[16], late = guard_late();
     struct guard_fault fault;
@@ -325,9 +359,7 @@ static void media_take_late(struct store *s)
     if (atomic_exchange_explicit(&m->late_seen, late, memory_order_relaxed) == late)
         return;
     size_t n = guard_take_late(&m->base.hooks, offsets, 16);
-    for (size_t i = 0; i < n; i++)
-        if (!guard_probe(base_at(&s->base, offsets[i]), DAX_PAGE_BYTES, &fault))
-            (void)media_fault(s, offsets[i] >> DAX_PAGE_SHIFT, &fault, NULL);
+    media_probe_late(c, offsets, n);
     n = guard_take_late(&m->sidecar.hooks, offsets, 16);
     for (size_t i = 0; i < n; i++) {
         const uint8_t *at = (const uint8_t *)s->sidecar.pool + offsets[i];
@@ -341,7 +373,7 @@ bool conn_media_unnamed(struct conn *c)
     struct media *m = c->store->media;
     if (atomic_load_explicit(&m->late_seen, memory_order_relaxed) != guard_late() ||
         atomic_load_explicit(&m->rescued_count, memory_order_relaxed))
-        media_take_late(c->store);
+        media_take_late(c);
     return atomic_load_explicit(&m->unnamed, memory_order_relaxed) != 0;
 }
 dax_rc conn_media_probe(struct conn *c, uint64_t page, struct dax_err *err)
@@ -349,18 +381,8 @@ dax_rc conn_media_probe(struct conn *c, uint64_t page, struct dax_err *err)
     struct store *s = c->store;
     if (!store_same_process(s) || !c->reading)
         return dax_err_set(err, DAX_MISUSE, 0, "probing needs a snapshot");
-    media_take_late(s);
-    if (page >= pages_of(c->size_bytes))
-        return DAX_OK;
-    /* Pinned until it is flagged: else the page could be repaired in between, and stay flagged. */
-    dax_rc rc = pin_take_storage(s, c->slot, DAX_SLOT_PINS_SHARED, page, err);
-    if (rc != DAX_OK)
-        return rc;
-    struct guard_fault fault;
-    if (!guard_probe(base_at(&s->base, page << DAX_PAGE_SHIFT), DAX_PAGE_BYTES, &fault))
-        rc = media_fault(s, page, &fault, err);
-    pin_drop(s, c->slot, DAX_SLOT_PINS_SHARED);
-    return rc;
+    media_take_late(c);
+    return page < pages_of(c->size_bytes) ? media_probe_pinned(c, page, err) : DAX_OK;
 }
 
 dax_rc conn_media_probe_sidecar(struct conn *c, uint64_t page, uint64_t *pages_out,

@@ -116,6 +116,49 @@ static void meanwhile(const char *call, uint64_t page)
     meanwhile_rc = conn_media_repair(meanwhile_writer, MEDIA_BASE, 7, &status, &err);
 }
 
+/* The kernel tells of a page that nobody has touched: a call of the handler, as it would make it. */
+static void told_of(struct conn *c, uint64_t page)
+{
+    struct sigaction action;
+    siginfo_t info = {.si_signo = SIGBUS, .si_code = 5 /* BUS_MCEERR_AO */};
+    ucontext_t context = {0};
+    info.si_addr = base_at(&c->store->base, page * DB_PAGE);
+    info.si_addr_lsb = DAX_PAGE_SHIFT;
+    ck_assert_int_eq(sigaction(SIGBUS, NULL, &action), 0);
+    action.sa_sigaction(SIGBUS, &info, &context);
+}
+
+START_TEST(whoever_is_told_of_a_bad_page_keeps_it_pinned_until_it_is_flagged)
+{
+    const char *path = unit_path("app.db");
+    struct conn *c = made(path);
+    enum media_status status;
+    bool reading = _i;
+    meanwhile_does = REPAIR_IT;
+    meanwhile_writer = db_open(path);
+    meanwhile_reader = db_open(path);
+    meanwhile_rc = DAX_OK;
+    if (reading)
+        db_ok(conn_begin_read(c, &err));
+    bad_page_add(path, 7, BAD_MAPPED);
+    told_of(c, 7);
+    bad_pages_watch(meanwhile);
+    ck_assert(conn_media_unnamed(c));
+    bad_pages_watch(NULL);
+    ck_assert_int_eq(meanwhile_rc, DAX_BUSY);
+    ck_assert(bad_page_is(path, 7) && poisoned(c, 7));
+    ck_assert_uint_eq(entry_of(c, 7).status, MEDIA_QUARANTINED);
+    if (reading)
+        conn_end_read(c);
+    db_ok(conn_media_repair(c, MEDIA_BASE, 7, &status, &err));
+    ck_assert(!bad_page_is(path, 7) && !poisoned(c, 7));
+    others_are_well(c, PAGES, 1);
+    db_close(meanwhile_reader);
+    db_close(meanwhile_writer);
+    db_close(c);
+}
+END_TEST
+
 START_TEST(whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged)
 {
     const char *path = unit_path("app.db");
@@ -397,6 +440,8 @@ int main(void)
     TCase *tc = db_case("media", 300);
     tcase_add_test(tc, what_the_file_still_has_is_repaired_from_it);
     tcase_add_loop_test(tc, a_repair_leaves_a_page_alone_that_a_reader_has_pinned, 0, 4);
+    tcase_add_loop_test(tc, whoever_is_told_of_a_bad_page_keeps_it_pinned_until_it_is_flagged, 0,
+                        2);
     tcase_add_loop_test(tc, whoever_meets_a_bad_page_keeps_it_pinned_until_it_is_flagged, 0, 3);
     tcase_add_loop_test(tc, a_crash_between_two_blocks_of_a_page_leaves_it_stale, 0, 2);
     tcase_add_loop_test(tc, an_entry_closes_with_the_commit_that_repairs_it_and_not_without, 0, 4);
