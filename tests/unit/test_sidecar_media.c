@@ -1,4 +1,5 @@
-/* test_sidecar_media.c: would catch a sidecar that libpmemobj is given although it would die of it; an
+/* test_sidecar_media.c: would catch a sidecar that libpmemobj is given although it would die of it (a page that
+ * cannot be read, a byte of its lanes that cannot be true); an
  * unreadable ring, twin or ledger that keeps the sidecar from being opened; an older cursor that counts
  * because the newer one cannot be read; a store that takes a slot down with it; a root or a twin that is
  * mended wrong, or lost by a crash while it is; a fault note that is lost, torn or made up.
@@ -254,6 +255,40 @@ START_TEST(test_an_unreadable_page_keeps_libpmemobj_from_being_called_and_nothin
     ck_assert_uint_gt(ours, 40);
     ck_assert_uint_gt(theirs, 40);
     ck_assert_uint_eq(roots, 1);
+}
+END_TEST
+
+/* What libpmemobj believes without a checksum: next, capacity and flags of the logs in its lanes, here of the
+ * first lane, the last one, and one between them. (Of checksum and gen_num nothing but a log in use speaks.) */
+START_TEST(test_a_lane_with_a_wrong_byte_keeps_libpmemobj_from_being_called)
+{
+    static const uint64_t log_at[3] = {0, 256, 960}, word_at[3] = {8, 16, 32};
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    uint64_t words[2];
+    make(path, 3, &s, &p);
+    memcpy(words, (uint8_t *)s.pool + PAGE + 1024, sizeof words); /* lanes_offset, nlanes */
+    drop(&s);
+    const uint64_t lanes[3] = {0, words[1] / 2, words[1] - 1};
+    for (unsigned i = 0; i < 27; i++) {
+        uint64_t at = words[0] + lanes[i / 9] * 3072 + log_at[i / 3 % 3] + word_at[i % 3] + 7,
+                 before;
+        uint8_t was, wrong;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &was, 1, (off_t)at), 1);
+        close(fd);
+        wrong = was ^ 1;
+        unit_file_patch(path, at, &wrong, 1);
+        before = pools_opened;
+        unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, "libpmemobj's part");
+        ck_assert_uint_eq(s.bad_page, at / PAGE);
+        ck_assert_uint_eq(pools_opened, before);
+        unit_file_patch(path, at, &was, 1);
+    }
+    reopen(path, &s);
+    drop(&s);
 }
 END_TEST
 
@@ -861,6 +896,7 @@ int main(void)
     tcase_set_timeout(tc, 300);
     tcase_add_test(
         tc, test_an_unreadable_page_keeps_libpmemobj_from_being_called_and_nothing_else_does);
+    tcase_add_test(tc, test_a_lane_with_a_wrong_byte_keeps_libpmemobj_from_being_called);
     tcase_add_test(tc,
                    test_a_sidecar_is_opened_without_libpmemobj_as_long_as_root_or_twin_is_there);
     tcase_add_test(tc, test_of_a_cut_sidecar_what_is_there_can_be_read);
