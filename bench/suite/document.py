@@ -37,7 +37,8 @@ def marks_section(verdicts):
         bound = f"{'<=' if mark.at_most else '>='} {mark.bound:g}"
         word = "not measured" if met is None else "met" if met else "**not met**"
         rows.append([mark.what, bound, spread(summary) if summary else "-",
-                     str(summary.rounds) if summary else "-", spread(cpu) if cpu else "-", spread(floor) if floor else "-", word, mark.note])
+                     str(summary.rounds) if summary else "-", spread(cpu) if cpu else "-",
+                     spread(floor) if floor else "-", word, mark.note])
     met = sum(1 for v in verdicts if v.met)
     measured = sum(1 for v in verdicts if v.met is not None)
     return (["## Marks", "",
