@@ -316,8 +316,8 @@ RELAXED = [
 FIRST = "    s->snapshot_count = 0;\n    s->pin_count = 0;\n    uint32_t high"
 LAST = "    if (add_newest)\n        s->snapshots"
 
-# The scans that need it. Not those of commit_expose and the first of rehome_all, whose pins nobody looks
-# at; of commit_settle and checkpoint_retire_pages, since who can have a pin there that matters is in an
+# The scans that need it. Not the first of rehome_all, whose pins nobody looks at; of commit_expose, whose
+# pins are a guess that commit_settle checks; of commit_settle and checkpoint_retire_pages, since who can have a pin there that matters is in an
 # older snapshot, which is seen, or has committed itself since it took the pin. (That of frames_reclaim is
 # behind rehome_batch's wherever a node can be pinned in these programs, so that none shows it to be needed.)
 SCANS = {
@@ -336,6 +336,7 @@ def sparing(but=None):
 
 PINS = ("pin_commit pin_commit_two copy_commit pin_version_commit pin_kept_commit pin_rehome copy_rehome "
         "old_pin_rehome old_pin_reuse pin_push_rehome pin_rehome_reuse pin_node_again chain_middle own_pin "
+        "kept_old kept_two kept_end kept_read kept_rehome kept_own_pin "
         "chain_walk chain_rehome begin_publish own_pin_retire pin_retire begin_retire retire_grow scratch "
         "scratch_old tidy_pin pin_rehome_home publish_push two_readers reader_checkpoints bad_copy_repair "
         "bad_scrub_repair bad_scrub_rehome bad_pin_rehome bad_repair_pin bad_rescue_commit "
