@@ -8,8 +8,8 @@
  * for a disk).
  *
  *   commit_tail, readers=0|1           p50 p99 p99.9 max us; tail ratio: p99.9 / p50; checkpoints 1 (dax
- *                                      only); written B/op: what the kernel has to write to a disk,
- *                                      blocks of its page cache, log and database (0 on tmpfs)
+ *                                      only); written B/op: folios of the page cache that became dirty,
+ *                                      log and database (0 on tmpfs); of them less may be written
  *   commit_tail, readers=0|1;clock=cpu p50 p99 p99.9 max us, tail ratio: the same by CPU time
  */
 #include <stdio.h>
