@@ -432,6 +432,51 @@ START_TEST(test_of_a_large_sidecar_a_few_mib_are_read)
 }
 END_TEST
 
+/* libpmemobj believes them without a checksum, and dies of what is wrong there. */
+START_TEST(test_a_wrong_word_in_the_head_of_a_lanes_log_keeps_libpmemobj_from_being_called)
+{
+    enum {
+        LANE = 3072,
+        NEXT = 8,
+        CAPACITY = 16,
+        FLAGS = 32
+    };
+    static const off_t log_at[] = {0, 64 + 192, 64 + 192 + 64 + 640};
+    static const off_t words[] = {NEXT, CAPACITY, FLAGS};
+    const char *path = unit_path("db-dax");
+    struct sidecar s;
+    struct persist p;
+    struct dax_err err;
+    struct cursor_slot got;
+    uint64_t place[3], good, wrong; /* lanes, how many, heap */
+    make(path, 3, &s, &p);
+    drop(&s);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(__real_pread(fd, place, sizeof place, 4096 + 1024), (ssize_t)sizeof place);
+    ck_assert_uint_eq((place[2] - place[0]) / LANE, place[1]);
+    const uint64_t lanes[] = {0, 1, 64, place[1] - 1};
+    uint64_t opened = pools_opened;
+    for (unsigned i = 0; i < 36; i++) {
+        off_t at = (off_t)(place[0] + lanes[i % 4] * LANE) + log_at[i / 4 % 3] + words[i / 12];
+        ck_assert_int_eq(__real_pread(fd, &good, sizeof good, at), (ssize_t)sizeof good);
+        wrong = good ^ UINT64_C(0x1000);
+        ck_assert_int_eq(__real_pwrite(fd, &wrong, sizeof wrong, at), (ssize_t)sizeof wrong);
+        unit_fails(sidecar_open(path, &s, &err), DAX_CORRUPT, "damaged");
+        ck_assert_uint_eq(s.bad_page, (place[0] + lanes[i % 4] * LANE) / PAGE);
+        unit_ok(sidecar_open_bare(path, &s, &err)); /* which needs none of it */
+        watch(&s);
+        unit_ok(sidecar_cursor_read(&s, &got, &err));
+        ck_assert_uint_eq(got.txid, 3);
+        drop(&s);
+        ck_assert_int_eq(__real_pwrite(fd, &good, sizeof good, at), (ssize_t)sizeof good);
+    }
+    close(fd);
+    ck_assert_uint_eq(pools_opened, opened);
+    reopen(path, &s);
+    drop(&s);
+}
+END_TEST
+
 /* --- cursor ------------------------------------------------------------------------------------------- */
 
 START_TEST(test_a_cursor_that_cannot_be_read_in_one_place_is_read_in_the_other)
@@ -867,6 +912,8 @@ int main(void)
     tcase_add_test(tc, test_a_sidecar_that_takes_anothers_place_begins_with_what_it_was_given);
     tcase_add_test(tc, test_a_ledger_that_is_made_of_too_many_entries_keeps_those_that_are_open);
     tcase_add_test(tc, test_of_a_large_sidecar_a_few_mib_are_read);
+    tcase_add_test(tc,
+                   test_a_wrong_word_in_the_head_of_a_lanes_log_keeps_libpmemobj_from_being_called);
     tcase_add_loop_test(tc, test_a_cursor_that_cannot_be_read_in_one_place_is_read_in_the_other, 0,
                         4);
     tcase_add_loop_test(tc, test_a_twin_that_goes_while_a_cursor_is_stored_takes_no_slot_with_it, 0,
