@@ -144,6 +144,43 @@ static void conn_tidy(struct conn *c)
         conn_unlock_writer(c);
 }
 
+/* Waiting in vain for its turn, the slot may have held the lock for a moment, in which conn_tidy found it
+ * taken. */
+static void conn_look_tidy(struct conn *c)
+{
+    struct region *r = &c->store->region;
+    if (atomic_load(&r->header->tidy_wanted) && writer_trylock(r, c->slot))
+        conn_unlock_writer(c);
+}
+
+/* Give back what a refused connection has waited for: it has not written after all. */
+static void conn_end_turn(struct conn *c)
+{
+    struct region *r = &c->store->region;
+    if (c->soft && writer_claim(r, c->slot)) {
+        writer_end_turn(r);
+        conn_unlock_writer(c);
+    } else if (c->soft) {
+        conn_look_tidy(c);
+    }
+    c->soft = false;
+    if (!c->refused)
+        c->ticket = 0;
+}
+
+dax_rc conn_begin_read_in_turn(struct conn *c, struct dax_err *err)
+{
+    CONN_GUARD(c, err);
+    if (c->refused && !c->reading) {
+        struct region *r = &c->store->region;
+        c->refused = false;
+        c->soft = writer_await_turn(r, c->slot, c->ticket, DAX_WRITER_AWAIT_NS);
+        if (!c->soft)
+            conn_look_tidy(c);
+    }
+    return conn_begin_read(c, err);
+}
+
 dax_rc conn_begin_read(struct conn *c, struct dax_err *err)
 {
     CONN_GUARD(c, err);
@@ -159,6 +196,8 @@ void conn_end_read(struct conn *c)
     if (!c->reading || !store_same_process(c->store))
         return;
     conn_end_write(c);
+    if (c->ticket)
+        conn_end_turn(c);
     for (unsigned i = 0; c->pin_count && i < DAX_SLOT_PINS_SHARED; i++)
         if (c->pinned[i]) {
             (void)store_fail(c->store, NULL, "a read has ended with a pin left");
@@ -363,6 +402,33 @@ void conn_unpin(struct conn *c, uint64_t offset, void *ptr)
 
 /* --- writing ------------------------------------------------------------------------------------------ */
 
+/* The writer lock with a snapshot that is the newest. */
+static dax_rc conn_lock_writer(struct conn *c, struct dax_err *err)
+{
+    struct region *r = &c->store->region;
+    bool locked = c->soft && writer_claim(r, c->slot);
+    c->soft = false;
+    if (!locked)
+        locked = writer_lock(r, c->slot, c->snapshot, DAX_WRITER_WAIT_NS);
+    bool newest = atomic_load_explicit(&r->header->last_committed, memory_order_relaxed) ==
+                  c->snapshot;
+    if (locked && newest) {
+        c->refused = false;
+        c->ticket = 0;
+        return DAX_OK;
+    }
+    if (locked)
+        conn_unlock_writer(c);
+    c->refused = true;
+    if (!c->ticket)
+        c->ticket = writer_ticket(r);
+    return newest ? dax_err_set(err, DAX_BUSY, 0, "%s: another connection is writing",
+                                c->store->base.path)
+                  : dax_err_set(err, DAX_BUSY_SNAPSHOT, 0,
+                                "%s: another connection has committed since this read began",
+                                c->store->base.path);
+}
+
 dax_rc conn_begin_write(struct conn *c, struct dax_err *err)
 {
     CONN_GUARD(c, err);
@@ -376,16 +442,11 @@ dax_rc conn_begin_write(struct conn *c, struct dax_err *err)
     dax_rc rc = store_usable(s, err);
     if (rc != DAX_OK)
         return rc;
-    if (!writer_lock(&s->region, c->slot, DAX_WRITER_WAIT_NS))
-        return dax_err_set(err, DAX_BUSY, 0, "%s: another connection is writing", s->base.path);
+    rc = conn_lock_writer(c, err);
+    if (rc != DAX_OK)
+        return rc;
     c->writing = true;
-    if (atomic_load_explicit(&s->region.header->last_committed, memory_order_relaxed) !=
-        c->snapshot)
-        rc = dax_err_set(err, DAX_BUSY_SNAPSHOT, 0,
-                         "%s: another connection has committed since this read began",
-                         s->base.path);
-    if (rc == DAX_OK)
-        rc = store_activate(s, c->slot, err);
+    rc = store_activate(s, c->slot, err);
     if (rc != DAX_OK) {
         c->writing = false;
         conn_unlock_writer(c);
@@ -472,7 +533,7 @@ static bool conn_wait_writer(struct conn *c, enum checkpoint_mode mode, dax_wait
                              void *wait_arg, struct checkpoint_result *result)
 {
     struct region *r = &c->store->region;
-    for (unsigned count = 0; !writer_lock(r, c->slot, DAX_WRITER_WAIT_NS); count++) {
+    for (unsigned count = 0; !writer_lock(r, c->slot, 0, DAX_WRITER_WAIT_NS); count++) {
         if (mode != CHECKPOINT_PASSIVE && wait && wait(wait_arg, count))
             continue;
         uint32_t owner = writer_owner(r);

@@ -13,6 +13,9 @@ struct conn {
     bool reading;  /* holds a snapshot */
     bool writing;  /* holds the writer lock */
     bool probe;    /* load every line of a page before it is handed out */
+    bool refused;  /* by the last conn_begin_write: the next read may wait for its turn */
+    bool soft;     /* may hold the writer lock softly (writer.h) */
+    uint32_t ticket; /* place among those who were refused; 0: was not */
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */

@@ -7,7 +7,7 @@
  * Order of calls on a connection:
  *
  *   conn_open
- *     conn_begin_read
+ *     conn_begin_read (or conn_begin_read_in_turn)
  *       conn_size, conn_read, conn_pin, conn_unpin
  *       conn_begin_write
  *         conn_write, conn_truncate, conn_read_committed
@@ -78,6 +78,11 @@ dax_rc conn_close(struct conn *c, struct dax_err *err);
 
 /* Take the newest snapshot. No lock, no system call. */
 DAX_CHECKED dax_rc conn_begin_read(struct conn *c, struct dax_err *err);
+
+/* The same for a read that may become a write. After a conn_begin_write that was DAX_BUSY or
+ * DAX_BUSY_SNAPSHOT it waits up to DAX_WRITER_AWAIT_NS for its turn among all who were refused, so that
+ * the conn_begin_write that follows is not refused again: writer.h. Never fails for want of it. */
+DAX_CHECKED dax_rc conn_begin_read_in_turn(struct conn *c, struct dax_err *err);
 
 /* Give the snapshot up. Without one: no effect. Pins still held are a failed check: they are
  * dropped and the store refuses to write from then on. */

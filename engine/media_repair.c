@@ -331,7 +331,7 @@ dax_rc conn_media_repair(struct conn *c, enum media_part part, uint64_t page,
     dax_rc rc = store_usable(s, err);
     if (rc != DAX_OK)
         return rc;
-    if (!writer_lock(&s->region, c->slot, DAX_WRITER_WAIT_NS))
+    if (!writer_lock(&s->region, c->slot, 0, DAX_WRITER_WAIT_NS))
         return dax_err_set(err, DAX_BUSY, 0, "%s: another connection is writing", s->base.path);
     /* The ledger is in the sidecar. */
     rc = store_activate(s, c->slot, err);

@@ -39,6 +39,7 @@ struct slot {
     _Atomic int32_t owner_pid;
     _Atomic int32_t tid;     /* thread of the last conn_begin_read */
     _Atomic uint32_t claimed; /* 0 free, 1 owned */
+    _Atomic uint32_t turn;    /* writer.h: ticket of one who waits; 0: does not. Anybody may clear it */
     alignas(64) _Atomic uint64_t pins[DAX_SLOT_PINS]; /* pin.h */
     alignas(64) _Atomic uint64_t reads_copied; /* counters: the owner adds, status reads */
     _Atomic uint64_t pinned_base;
@@ -116,6 +117,10 @@ struct region_header {
     alignas(64) struct commit_entry commits[DAX_COMMIT_RING];
     alignas(64) _Atomic uint32_t writer;       /* writer.h */
     _Atomic uint32_t tidy_wanted;              /* versions may have become invisible */
+    _Atomic uint32_t turn_wanted;              /* writer.c: is a slot's `turn` set? */
+    _Atomic uint32_t turn_tickets;             /* the last one given out */
+    _Atomic uint64_t turn_ends;                /* CLOCK_MONOTONIC ns: not handed over before */
+    _Atomic uint64_t turns_given, turns_stolen, turns_missed; /* counters */
     alignas(64) _Atomic uint32_t slot_high;    /* slots at or above it were never claimed */
     _Atomic uint32_t connections;
     _Atomic uint64_t connection_numbers;

@@ -1,7 +1,8 @@
 /* file.c: sqlite3_io_methods of a main database: SQLite's calls as engine calls.
  *
  * SQLite runs in rollback mode. xLock(SHARED) begins a snapshot and xUnlock(NONE) ends it; RESERVED
- * takes the writer lock, PENDING and EXCLUSIVE mean nothing more, because readers need not leave.
+ * takes the writer lock, PENDING and EXCLUSIVE mean nothing more, because readers need not leave. Where
+ * RESERVED was refused, the next SHARED waits for its turn (engine/writer.h): SQLite starts over with it.
  * FCNTL_COMMIT_PHASETWO commits (file_control.c); xUnlock(SHARED) without it aborts. In
  * locking_mode=EXCLUSIVE neither xUnlock is called, so there the writer lock comes with SHARED: a
  * snapshot that is never renewed must not become stale.
@@ -178,7 +179,7 @@ static dax_rc file_lock_exclusively(struct file *f, struct dax_err *err)
     dax_rc rc = conn_begin_write(f->conn, err);
     for (int tries = 0; rc == DAX_BUSY_SNAPSHOT && tries < 8; tries++) {
         conn_end_read(f->conn);
-        rc = conn_begin_read(f->conn, err);
+        rc = conn_begin_read_in_turn(f->conn, err);
         if (rc == DAX_OK)
             rc = conn_begin_write(f->conn, err);
     }
@@ -190,7 +191,7 @@ static dax_rc file_lock_exclusively(struct file *f, struct dax_err *err)
 static int file_lock_shared(struct file *f)
 {
     struct dax_err err;
-    dax_rc rc = conn_begin_read(f->conn, report_clear(&err));
+    dax_rc rc = conn_begin_read_in_turn(f->conn, report_clear(&err));
     if (rc == DAX_OK && (f->exclusive || f->hook.fn) && !conn_is_read_only(f->conn)) {
         rc = file_lock_exclusively(f, &err);
         if (rc == DAX_OK)

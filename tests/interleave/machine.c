@@ -543,7 +543,7 @@ uint64_t il_access(enum il_kind kind, const volatile void *at, size_t size, int 
 /* The running thread has looked, in vain, and will look again; the writer lock goes to sleep instead. */
 void il_relax(const char *function)
 {
-    if (machine_self < IL_THREADS && strcmp(function, "writer_lock") != 0)
+    if (machine_self < IL_THREADS && strncmp(function, "writer_", 7) != 0)
         machine->thread[machine_self].stuck = 1;
 }
 

@@ -365,7 +365,7 @@ static void lock_writer(void)
 {
     struct region *r = &world_store->region;
     uint32_t slot = il_self();
-    if (!writer_lock(r, slot, 1000000))
+    if (!writer_lock(r, slot, 0, 1000000))
         return;
     IL_MUST(writer_owner(r) == slot, "locked by %u", writer_owner(r));
     writer_unlock(r, slot);
@@ -380,6 +380,92 @@ static void lock_twice(void)
 static void finish_lock(void)
 {
     IL_MUST(writer_owner(&world_store->region) == UINT32_MAX, "the lock is still held");
+    uint32_t w = atomic_load(&world_store->region.header->writer);
+    IL_MUST(w == 0, "the lock's word is 0x%x", w);
+}
+
+/* --- turns --------------------------------------------------------------------------------------- */
+
+static void use_lock(void)
+{
+    struct region *r = &world_store->region;
+    uint32_t slot = il_self();
+    IL_MUST(writer_owner(r) == slot, "locked by %u", writer_owner(r));
+    il_point("while the lock is held");
+    IL_MUST(writer_owner(r) == slot, "%u has it instead", writer_owner(r));
+    writer_unlock(r, slot);
+}
+
+static void lock_in_turn(void)
+{
+    struct region *r = &world_store->region;
+    uint32_t slot = il_self();
+    if ((writer_await_turn(r, slot, slot + 1, 1000000) && writer_claim(r, slot)) ||
+        writer_lock(r, slot, 1, 1000000))
+        use_lock();
+}
+
+static void lock_fresh(void)
+{
+    if (writer_lock(&world_store->region, il_self(), 1, 1000000))
+        use_lock();
+}
+
+static void lock_fresh_twice(void)
+{
+    lock_fresh();
+    lock_fresh();
+}
+
+/* Waits its turn after somebody who does not use it. */
+static void lock_after_look(void)
+{
+    struct region *r = &world_store->region;
+    if (writer_await_turn(r, il_self(), 1, 10000000000000) && writer_claim(r, il_self()))
+        use_lock();
+}
+
+/* The soft hold of thread 2 of before. */
+static void setup_soft(void)
+{
+    world_setup(4);
+    if (!writer_await_turn(&world_store->region, 2, 3, 0))
+        il_violation("the lock is free, but not to be had");
+}
+
+static void lock_after_soft(void)
+{
+    if (writer_claim(&world_store->region, 2) ||
+        writer_lock(&world_store->region, 2, 1, 1000000))
+        use_lock();
+}
+
+/* Nobody's sleep ends by itself, so nobody steals: who has waited for its turn is not refused. */
+static void write_in_turn(void)
+{
+    unsigned k = il_self();
+    struct dax_err err;
+    world_begin_in_turn(k);
+    if (conn_begin_write(&world_conn[k], &err) != DAX_OK)
+        il_violation("refused in its turn: %s", err.text);
+    world_commit(k, 1u << 1, 0);
+}
+
+static void read_in_turn(void)
+{
+    unsigned k = il_self();
+    world_begin_in_turn(k);
+    world_pin(k, 1);
+    world_end(k);
+}
+
+/* Two readers of an old state, and a soft hold of thread 2 that does not write. */
+static void setup_old_readers_soft(void)
+{
+    world_setup(4);
+    world_begin(0);
+    world_commit(2, 1u << 1, 0);
+    world_begin_in_turn(2);
 }
 
 /* --- connections that come, scratch ------------------------------------------------------------- */
@@ -566,5 +652,21 @@ const struct il_program programs[] = {
      setup_plain, {lock_twice, lock_twice}, finish_lock, 0, 0},
     {"lock_timeouts", "three threads at the writer lock, of which some give up",
      setup_plain, {lock_twice, lock_writer, lock_writer}, finish_lock, 0, 1},
+    {"turn", "one waits for its turn, another takes the lock twice",
+     setup_plain, {lock_in_turn, lock_fresh_twice}, finish_lock, 0, 0},
+    {"turn_two", "two wait for their turn, another takes the lock",
+     setup_plain, {lock_in_turn, lock_in_turn, lock_fresh}, finish_lock, 3, 0},
+    {"turn_timeouts", "the same, and somebody gives up or steals",
+     setup_plain, {lock_in_turn, lock_in_turn, lock_fresh}, finish_lock, 2, 1},
+    {"turn_steal", "a soft hold is used, stolen and waited for at once",
+     setup_soft, {lock_after_look, lock_fresh, lock_after_soft}, finish_lock, 0, 1},
+    {"turn_commit", "a writer in its turn is not refused beside another",
+     setup_plain, {write_in_turn, write_one}, finish_home, 0, 0},
+    {"turn_commits", "nor are two beside a third",
+     setup_plain, {write_in_turn, write_in_turn, write_other}, finish_home, 2, 0},
+    {"turn_read", "a reader that was refused before, beside a writer in its turn",
+     setup_plain, {read_in_turn, write_in_turn}, finish_home, 0, 0},
+    {"turn_tidy", "the last old reader ends while somebody holds the lock softly",
+     setup_old_readers_soft, {only_end, hold_lock, only_end}, finish_home, 0, 0},
     {0}};
 /* clang-format on */

@@ -164,7 +164,7 @@ static void strike_and_trim(void)
 {
     struct region *r = &world_store->region;
     strike();
-    if (!writer_lock(r, il_self(), 1000000))
+    if (!writer_lock(r, il_self(), 0, 1000000))
         return;
     frames_trim(r);
     writer_unlock(r, il_self());

@@ -347,6 +347,7 @@ static void setup_region(struct store *s, unsigned pages)
     for (unsigned i = 1; i < DAX_MAX_NODES; i++)
         il_keep(region_frame(r, i), SEEN_BYTES, true);
     il_shared_bytes(r->frames, DAX_MAX_NODES * DAX_PAGE_BYTES);
+    il_counters(&h->turns_given, 3 * sizeof h->turns_given);
     il_lock(writer_is);
     il_guarded(&h->guarded, sizeof h->guarded);
     il_stored_by_holder(&h->guarded, sizeof h->guarded);
@@ -371,6 +372,8 @@ static void setup_region(struct store *s, unsigned pages)
     il_name("last_committed", &h->last_committed, 8, 0);
     il_name("writer", &h->writer, 4, 0);
     il_name("tidy_wanted", &h->tidy_wanted, 4, 0);
+    il_name("turn_wanted", &h->turn_wanted, 4, 0);
+    il_name("turn_ends", &h->turn_ends, 8, 0);
     static char slot_names[DAX_MAX_SLOTS][2][24];
     for (unsigned i = 0; i < DAX_MAX_SLOTS; i++) {
         snprintf(slot_names[i][0], 24, "slot[%u].snapshot", i);
@@ -464,15 +467,27 @@ void world_claim(unsigned k)
 
 /* --- readers ----------------------------------------------------------------------------------- */
 
-void world_begin(unsigned k)
+static void begin_with(unsigned k, dax_rc (*begin)(struct conn *, struct dax_err *))
 {
     struct conn *c = &world_conn[k];
-    if (conn_begin_read(c, &err) != DAX_OK)
+    if (begin(c, &err) != DAX_OK)
         il_violation("begin_read: %s", err.text);
     uint64_t pages = oracle->pages[c->snapshot];
     IL_MUST(c->size_bytes == pages * DAX_PAGE_BYTES, "snapshot %llu has %llu bytes, not %llu pages",
             (unsigned long long)c->snapshot, (unsigned long long)c->size_bytes,
             (unsigned long long)pages);
+}
+
+void world_begin(unsigned k)
+{
+    begin_with(k, conn_begin_read);
+}
+
+void world_begin_in_turn(unsigned k)
+{
+    world_conn[k].refused = true;
+    world_conn[k].ticket = k + 1;
+    begin_with(k, conn_begin_read_in_turn);
 }
 
 void world_end(unsigned k)

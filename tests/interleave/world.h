@@ -31,6 +31,9 @@ void world_claim(unsigned k);
 void world_begin(unsigned k);
 void world_end(unsigned k);
 
+/* The same for one whose last write was refused: it waits for its turn. */
+void world_begin_in_turn(unsigned k);
+
 /* Look at one page by a pin and twice through it; by a copy; by a pin over two pages. */
 void world_pin(unsigned k, unsigned page);
 void world_copy(unsigned k, unsigned page);
