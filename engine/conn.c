@@ -168,13 +168,23 @@ static void conn_end_turn(struct conn *c)
         c->ticket = 0;
 }
 
+/* Does this very thread hold the writer lock, by another connection? Then waiting for it would be for nothing. A
+ * connection that has changed threads since its transaction began may be missed, which costs one wait. */
+static bool conn_thread_writes(const struct region *r)
+{
+    uint32_t owner = writer_owner(r);
+    return owner != UINT32_MAX &&
+           atomic_load_explicit(&r->slots[owner].tid, memory_order_relaxed) == snapshot_thread();
+}
+
 dax_rc conn_begin_read_in_turn(struct conn *c, struct dax_err *err)
 {
     CONN_GUARD(c, err);
     if (c->refused && !c->reading) {
         struct region *r = &c->store->region;
         c->refused = false;
-        c->soft = writer_await_turn(r, c->slot, c->ticket, DAX_WRITER_AWAIT_NS);
+        c->soft = !conn_thread_writes(r) &&
+                  writer_await_turn(r, c->slot, c->ticket, DAX_WRITER_AWAIT_NS);
         if (!c->soft)
             conn_look_tidy(c);
     }

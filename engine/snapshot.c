@@ -18,7 +18,7 @@
 
 static _Thread_local int32_t snapshot_tid;
 
-static int32_t snapshot_thread(void)
+int32_t snapshot_thread(void)
 {
     if (!snapshot_tid)
         snapshot_tid = (int32_t)syscall(SYS_gettid);

@@ -8,6 +8,9 @@
 
 #include "engine/region.h"
 
+/* The calling thread's id, as the slots of the snapshots that it begins have it. */
+int32_t snapshot_thread(void);
+
 /* In a child process after fork: the calling thread's cached id is the parent's. */
 void snapshot_forget_thread(void);
 
