@@ -20,7 +20,6 @@
 #include "engine/media_state.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +32,7 @@
 #include "engine/hash.h"
 #include "engine/holders.h"
 #include "engine/ledger.h"
+#include "engine/sidecar_pool.h"
 #include "engine/writer.h"
 
 /* --- repair ----------------------------------------------------------------------------------------- */
@@ -244,14 +244,7 @@ static enum media_status media_repair_log(struct store *s, uint32_t slot, uint64
         checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &err) != DAX_OK ||
         log_live(s) != 0)
         return MEDIA_QUARANTINED;
-    int fd = open(s->sidecar.path, O_WRONLY | O_CLOEXEC);
-    bool done = fd >= 0 && pwrite(fd, zeros, sizeof zeros, (off_t)at) == (ssize_t)sizeof zeros &&
-                base_fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
-    uint8_t *mapped = (uint8_t *)s->sidecar.pool + at;
-    (void)madvise(mapped, DAX_PAGE_BYTES, MADV_DONTNEED);
-    if (!done || !guard_probe(mapped, DAX_PAGE_BYTES, NULL))
+    if (sidecar_renew_page(&s->sidecar, (uint8_t *)s->sidecar.pool + at, zeros, &err) != DAX_OK)
         return MEDIA_QUARANTINED;
     media_close_page(s, MEDIA_LOG, page, MEDIA_REPAIRED, "an empty part of the log: zeroed");
     return MEDIA_REPAIRED;

@@ -14,6 +14,7 @@
 #include "engine/frames.h"
 #include "engine/ledger.h"
 #include "engine/media_state.h"
+#include "engine/sidecar_pool.h"
 #include "engine/snapshot.h"
 #include "engine/writer.h"
 #include "tests/interleave/machine.h"
@@ -276,6 +277,12 @@ dax_rc sidecar_mend_root(struct sidecar *s, struct persist *p, struct dax_err *e
 {
     (void)s, (void)p;
     return dax_err_set(e, DAX_IO_MEDIA, 0, "the explorer has no root");
+}
+
+dax_rc sidecar_renew_page(struct sidecar *s, void *at, const void *content, struct dax_err *e)
+{
+    (void)s, (void)at, (void)content;
+    return dax_err_set(e, DAX_IO_MEDIA, 0, "the explorer has no sidecar");
 }
 
 bool sidecar_twin_whole(const struct sidecar *s)
