@@ -106,12 +106,21 @@ enum check_result check_all(sqlite3 *db, sqlite3 *reference, char **why)
 
 /* --- after a loss -------------------------------------------------------------------------------------- */
 
-/* Rows of db's query are found, in order, among those of the reference; how many of these are left out. */
-static int64_t subset_of_query(sqlite3 *db, sqlite3 *reference, const char *sql)
+/* Rows of db's query are found, in order, among those of the reference; how many of these are left out. Of a
+ * table whose entry in the schema is gone, which may_be_gone allows: all. */
+static int64_t subset_of_query(sqlite3 *db, sqlite3 *reference, const char *sql, bool may_be_gone)
 {
     sqlite3_stmt *a, *b;
     int64_t missing = 0;
     int rc = sqlite3_prepare_v2(db, sql, -1, &a, NULL);
+    if (rc == SQLITE_ERROR && may_be_gone) {
+        const char *name = strstr(sqlite3_errmsg(db), "no such table: ");
+        CHECK(name, "%s: %s", sql, sqlite3_errmsg(db));
+        CHECK(db_int(db, "SELECT count(*) FROM sqlite_schema WHERE '%s' IN (name, tbl_name)",
+                     test_printf("%s", name + strlen("no such table: "))) == 0,
+              "%s: it is in sqlite_schema", sql);
+        return db_int(reference, "SELECT count(*) FROM (%s)", sql);
+    }
     CHECK(rc == SQLITE_OK, "%s: %s", sql, sqlite3_errmsg(db));
     CHECK(sqlite3_prepare_v2(reference, sql, -1, &b, NULL) == SQLITE_OK, "%s", sql);
     while ((rc = sqlite3_step(a)) == SQLITE_ROW) {
@@ -128,6 +137,31 @@ static int64_t subset_of_query(sqlite3 *db, sqlite3 *reference, const char *sql)
     return missing;
 }
 
+/* A page of the schema has the entries of neighbours: these may be gone, and no others. */
+static void check_entries(sqlite3 *db, sqlite3 *reference)
+{
+    enum {
+        BEFORE,
+        GONE,
+        BEHIND
+    } at = BEFORE;
+    unsigned kept = 0;
+    sqlite3_stmt *st;
+    CHECK(sqlite3_prepare_v2(reference,
+                             "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid",
+                             -1, &st, NULL) == SQLITE_OK,
+          "%s", sqlite3_errmsg(reference));
+    while (sqlite3_step(st) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(st, 0);
+        bool there = db_int(db, "SELECT count(*) FROM sqlite_schema WHERE name = '%s'", name) == 1;
+        kept += there;
+        CHECK(there || at != BEHIND, "the entry of %s was on another page, and is gone", name);
+        at = there ? (at == BEFORE ? BEFORE : BEHIND) : GONE;
+    }
+    CHECK(kept > 0, "the entries of all tables are gone");
+    sqlite3_finalize(st);
+}
+
 int64_t check_subset(const struct matrix_run *r, sqlite3 *db, sqlite3 *reference)
 {
     /* Whose rows may be gone, by matrix_query. */
@@ -137,10 +171,13 @@ int64_t check_subset(const struct matrix_run *r, sqlite3 *db, sqlite3 *reference
                                 : r->at.object == OBJECT_END   ? OBJECT_O
                                                                : r->at.object;
     int64_t missing = 0;
+    bool schema = object == OBJECT_SCHEMA;
     db_check_integrity(db, "after the repair");
+    if (schema)
+        check_entries(db, reference);
     for (unsigned i = 0; i < MATRIX_QUERIES; i++) {
-        int64_t n = subset_of_query(db, reference, matrix_query[i]);
-        CHECK(n == 0 || r->page_size < POISON_PAGE_BYTES || of_query[i] == object,
+        int64_t n = subset_of_query(db, reference, matrix_query[i], schema);
+        CHECK(n == 0 || r->page_size < POISON_PAGE_BYTES || of_query[i] == object || schema,
               "%lld rows of another object are gone: %s", (long long)n, matrix_query[i]);
         if (i != 2)
             missing += n;
