@@ -162,6 +162,35 @@ START_TEST(a_page_in_a_readers_hands_is_busy_and_the_others_are_repaired)
 }
 END_TEST
 
+/* As docs/media-errors.md says it: a table is read around its index. */
+START_TEST(a_bad_index_is_read_around)
+{
+    sqlite3 *db = make_db(0);
+    run(db, "CREATE TABLE w(b UNIQUE, k, n, PRIMARY KEY(k)) WITHOUT ROWID;"
+            "INSERT INTO w SELECT b, a, a %% 7 FROM t; CREATE INDEX w_n ON w(n)");
+    damage(db, find_page(db, "t_b", "leaf", 3));
+    damage(db, find_page(db, "w_n", "leaf", 0));
+    static const char error[] = "ERROR 10: disk I/O error";
+    EXPECT(db, "SELECT count(b) FROM t WHERE b >= ''", error);
+    EXPECT(db, "SELECT count(b) FROM t NOT INDEXED WHERE b >= ''", "2600");
+    EXPECT(db, "SELECT name FROM pragma_index_list('w') WHERE origin = 'pk'",
+           "sqlite_autoindex_w_2");
+    /* NOT INDEXED means nothing there. */
+    ck_assert_ptr_nonnull(strstr(ask(db, "SELECT count(n) FROM w NOT INDEXED WHERE n = 0"), error));
+    EXPECT(db, "SELECT count(n) FROM w INDEXED BY sqlite_autoindex_w_2 WHERE n = 0", "371");
+    EXPECT(db, "SELECT count(n) || ' ' || sum(length(b)) FROM w INDEXED BY sqlite_autoindex_w_2",
+           "2600 2340000");
+    /* Nor does this, where only rows are counted. */
+    ck_assert_ptr_nonnull(
+        strstr(ask(db, "SELECT count(*) FROM w INDEXED BY sqlite_autoindex_w_2"), error));
+    EXPECT(db, "SELECT count(k) FROM w INDEXED BY sqlite_autoindex_w_2", "2600");
+    EXPECT(db, "SELECT json_array_length(dax_repair())", "2");
+    EXPECT(db, "SELECT count(*) FROM w", "2600");
+    check_whole(db);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+}
+END_TEST
+
 START_TEST(a_commit_that_fails_leaves_the_error_as_it_was)
 {
     sqlite3 *db = make_db((unsigned)_i);
@@ -634,6 +663,7 @@ int main(void)
     tcase_add_test(tc, within_a_transaction_it_is_refused);
     tcase_add_test(tc, while_another_connection_writes_it_is_busy);
     tcase_add_test(tc, a_page_in_a_readers_hands_is_busy_and_the_others_are_repaired);
+    tcase_add_test(tc, a_bad_index_is_read_around);
     tcase_add_loop_test(tc, a_commit_that_fails_leaves_the_error_as_it_was, 0, 3);
     tcase_add_loop_test(tc, a_process_that_ends_leaves_all_or_nothing, 0, 6);
     tcase_add_test(tc, what_has_become_of_an_error_is_known_after_the_next_open);
