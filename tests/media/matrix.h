@@ -147,6 +147,7 @@ extern const char *const matrix_query[MATRIX_QUERIES];
 
 /* How long one writer waits for the other. */
 #define MATRIX_BUSY_MS 60000
+#define MATRIX_PATIENCE_MS 500 /* of a checkpoint, for pins that stay */
 
 /* Threads that read z and change y until crowd_stop; a wrong row or an error ends the process. */
 void crowd_start(const char *path, const char *params);

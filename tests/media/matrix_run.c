@@ -241,7 +241,13 @@ static int op_checkpoint(bool pinned)
     CHECK(seen != CHECK_WRONG, "%s", why);
     if (!pinned)
         CHECK(db_try(run.reader, "COMMIT") == SQLITE_OK, "the reader cannot end");
-    return db_try(run.w, "SELECT dax_checkpoint('%s')", pinned ? "full" : "truncate");
+    /* The cursor's pins stay: the checkpoint relogs them when its patience ends. */
+    if (pinned && run.r->crowd)
+        sqlite3_busy_timeout(run.w, MATRIX_PATIENCE_MS);
+    int done = db_try(run.w, "SELECT dax_checkpoint('%s')", pinned ? "full" : "truncate");
+    if (pinned && run.r->crowd)
+        sqlite3_busy_timeout(run.w, MATRIX_BUSY_MS);
+    return done;
 }
 
 static int op_backup(void)
