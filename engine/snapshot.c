@@ -16,11 +16,16 @@
 
 #include "engine/owner.h"
 
+/* Not where threads are simulated (tests/interleave). */
+#ifndef SNAPSHOT_CACHES_THREAD
+#define SNAPSHOT_CACHES_THREAD 1
+#endif
+
 static _Thread_local int32_t snapshot_tid;
 
 int32_t snapshot_thread(void)
 {
-    if (!snapshot_tid)
+    if (!snapshot_tid || !SNAPSHOT_CACHES_THREAD)
         snapshot_tid = (int32_t)syscall(SYS_gettid);
     return snapshot_tid;
 }

@@ -392,9 +392,9 @@ static dax_rc begin_write_wants(const struct user *u)
         return DAX_READONLY;
     if (m.failed)
         return DAX_CORRUPT;
-    if (other_writer(u))
-        return DAX_BUSY;
-    return u->seen == m.committed ? DAX_OK : DAX_BUSY_SNAPSHOT;
+    if (u->seen != m.committed)
+        return DAX_BUSY_SNAPSHOT;
+    return other_writer(u) ? DAX_BUSY : DAX_OK;
 }
 
 static bool op_begin_write(struct user *u)

@@ -161,6 +161,7 @@ void il_relax(const char *function);
 #undef memcpy
 #define memcpy(to, from, n) il_memcpy(to, from, n, IL_HERE("memcpy"))
 #define syscall il_syscall
+#define SNAPSHOT_CACHES_THREAD 0 /* all of them are one to the kernel */
 #define clock_gettime il_clock_gettime
 #define mmap il_mmap
 #define munmap il_munmap

@@ -619,7 +619,7 @@ void *il_memcpy(void *to, const void *from, size_t n, const struct il_site *site
 long il_syscall(long number, ...)
 {
     if (number != SYS_futex)
-        return 1; /* gettid */
+        return 1 + (long)machine_self; /* gettid */
     va_list args;
     va_start(args, number);
     const uint8_t *word = va_arg(args, uint8_t *);

@@ -28,8 +28,8 @@ enum call {
 };
 
 static const char *const call_names[CALLS] = {
-    "conn_begin_read", "conn_read",           "conn_begin_write", "conn_write",
-    "conn_truncate",   "conn_read_committed", "conn_prepare",     "conn_commit",
+    "conn_begin_read_in_turn", "conn_read",           "conn_begin_write", "conn_write",
+    "conn_truncate",           "conn_read_committed", "conn_prepare",     "conn_commit",
 };
 
 /* What fails next: call, after so many that do not, with this code. */
@@ -58,7 +58,7 @@ static bool fault_strikes(enum call call, struct dax_err *err)
         return fault_strikes(call, err) ? fault.rc : __real_##name arguments;                      \
     }
 
-WRAP(conn_begin_read, BEGIN_READ, (struct conn * c, struct dax_err *err), (c, err))
+WRAP(conn_begin_read_in_turn, BEGIN_READ, (struct conn * c, struct dax_err *err), (c, err))
 WRAP(conn_read, READ, (struct conn * c, void *buf, size_t len, uint64_t at, struct dax_err *err),
      (c, buf, len, at, err))
 WRAP(conn_begin_write, BEGIN_WRITE, (struct conn * c, struct dax_err *err), (c, err))
