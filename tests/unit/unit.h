@@ -69,11 +69,11 @@ static inline void unit_setup(void)
     ck_assert_ptr_nonnull(mkdtemp(unit_dir));
 }
 
-/* Path of `name` in the test's directory; one of eight buffers in turn. */
+/* Path of `name` in the test's directory; one of the thread's eight buffers in turn. */
 static inline const char *unit_path(const char *name)
 {
-    static char path[8][512];
-    static unsigned next;
+    static _Thread_local char path[8][512];
+    static _Thread_local unsigned next;
     char *p = path[next++ % 8];
     snprintf(p, sizeof path[0], "%s/%s", unit_dir, name);
     return p;
