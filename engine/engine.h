@@ -227,7 +227,8 @@ struct store_status {
     uint64_t stored_sidecar_bytes; /* into the sidecar outside of the ring */
     uint64_t flushes; /* lines written back one by one */
     uint64_t fences;
-    uint64_t syncs;             /* fdatasync */
+    uint64_t syncs;             /* of msync mode */
+    uint64_t syncs_uncached;    /* of them, those that were one write past the page cache */
     uint64_t recovered_records; /* replayed when the store was opened */
     uint64_t recovered_pages;
 };

@@ -42,7 +42,8 @@
  * the same, but makes the whole folio dirty: up to 2 MiB of the page cache are written for a record of
  * 448 bytes, where pwrite leaves its own blocks dirty.) The kernel may write any page back earlier, at
  * any time, in any order: as with cache lines, which can be evicted, correctness must not depend on the
- * contrary.
+ * contrary. Records go past the page cache where that is possible (uncached.c): they are in DRAM until their
+ * point, and the mapping shows them after it.
  *   A byte of each page is loaded first: where the mapping faults (a bad page, a file that somebody has
  * cut), the store ends there, as it would in the other modes; pwrite would make a file that was cut
  * longer again. A write that the kernel refuses all the same (no space on a file system that copies on
@@ -84,6 +85,12 @@ static const char *const tag_names[PERSIST_TAGS] = {
     [PERSIST_P5_MARK_BODY] = "P5 (header mark)", [PERSIST_P6_MARK_BYTE] = "P6 (header mark)",
     [PERSIST_P7_SEAL] = "P7 (log seal)",
 };
+
+/* Plain additions, no locked ones: see struct persist_counts. */
+static void persist_add(uint64_t *count, uint64_t n)
+{
+    __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
 
 static bool cacheline_streams(const void *dst, size_t len)
 {
@@ -174,27 +181,74 @@ static void msync_touch(const void *addr, size_t len)
         (void)at[i];
 }
 
+/* 0 or an errno; *done_out: so much is stored. */
+static int msync_write(int fd, uint64_t offset, const void *src, size_t len, size_t *done_out)
+{
+    size_t done = 0;
+    int e = 0;
+    while (done < len && e == 0) {
+        ssize_t n = pwrite(fd, (const uint8_t *)src + done, len - done, (off_t)(offset + done));
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            e = n == 0 ? EIO : errno;
+    }
+    *done_out = done;
+    return e;
+}
+
+/* The buffer's dirty blocks go to the page cache. 0 or an errno. */
+static int msync_leave_uncached(struct persist *p)
+{
+    struct uncached *u = &p->uncached;
+    size_t done;
+    int e = u->dirty ? msync_write(p->sidecar_fd, u->from, u->buffer, u->bytes, &done) : 0;
+    p->sidecar_dirty |= u->dirty;
+    if (e == 0)
+        uncached_forget(u);
+    return e;
+}
+
+/* To the ring, past the page cache. Who looks whether the memory is there is lseek: the pages of what was
+ * written in this way are in no page cache, and to load them would be to read the disk. (Not fstat: since
+ * Linux 6.13 a write behind it has to change the inode's times, which it then writes: +75 us here.) */
+static bool msync_store_uncached(struct persist *p, void *dst, uint64_t offset, const void *src,
+                                 size_t len)
+{
+    const uint64_t mask = DAX_PAGE_BYTES - 1;
+    uint64_t low = (p->ring - p->sidecar + mask) & ~mask;
+    uint64_t high = (p->ring - p->sidecar + p->ring_bytes) & ~mask;
+    if (!p->uncached.buffer || (uintptr_t)dst - p->ring >= p->ring_bytes)
+        return false;
+    if (lseek(p->sidecar_fd, 0, SEEK_END) < (off_t)p->sidecar_bytes)
+        msync_touch(dst, len);
+    if (uncached_store(&p->uncached, offset, src, len, low, high,
+                       (const uint8_t *)p->sidecar + low)) // NOLINT(performance-no-int-to-ptr)
+        return true;
+    int e = msync_leave_uncached(p);
+    if (e != 0)
+        guard_fail(dst, e);
+    return false;
+}
+
 static void msync_store(struct persist *p, void *dst, const void *src, size_t len)
 {
     int fd;
     uint64_t offset;
+    size_t done;
     if (len == 0)
         return;
     if (!msync_find(p, dst, &fd, &offset))
         guard_fail(dst, EBADF);
+    if (msync_store_uncached(p, dst, offset, src, len))
+        return;
     msync_touch(dst, len);
-    for (size_t done = 0; done < len;) {
-        const uint8_t *from = (const uint8_t *)src + done;
-        ssize_t n = pwrite(fd, from, len - done, (off_t)(offset + done));
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (n == 0 || errno != EINTR) {
-            int e = n == 0 ? EIO : errno;
-            if (e == EFAULT) /* the source is mapped as well, and faults */
-                msync_touch(from, len - done);
-            guard_fail((const uint8_t *)dst + done, e);
-        }
-    }
+    p->sidecar_dirty |= fd == p->sidecar_fd;
+    int e = msync_write(fd, offset, src, len, &done);
+    if (e == EFAULT) /* the source is mapped as well, and faults */
+        msync_touch((const uint8_t *)src + done, len - done);
+    if (e != 0)
+        guard_fail((const uint8_t *)dst + done, e);
 }
 
 static void msync_zero(struct persist *p, void *dst, size_t len)
@@ -233,10 +287,27 @@ static int msync_sync(int fd)
     }
 }
 
+/* All that is dirty, which is little else. */
 static int msync_sync_log(struct persist *p, const void *addr, size_t len)
 {
-    (void)addr, (void)len; /* all that is dirty, which is little else */
-    return msync_sync(p->sidecar_fd);
+    struct uncached *u = &p->uncached;
+    int e = 0;
+    (void)addr, (void)len;
+    if (u->dirty) {
+        e = uncached_sync(u);
+        if (e == EINVAL || e == EOPNOTSUPP) { /* not for this file, after all */
+            e = msync_leave_uncached(p);
+            if (e == 0)
+                uncached_close(u);
+        } else if (e == 0) {
+            persist_add(&p->counts.syncs_uncached, 1);
+        }
+    }
+    if (e == 0 && p->sidecar_dirty) {
+        e = msync_sync(p->sidecar_fd);
+        p->sidecar_dirty = e != 0;
+    }
+    return e;
 }
 
 static int msync_sync_base(struct persist *p)
@@ -260,6 +331,7 @@ void persist_init(struct persist *p, enum persist_mode mode, int base_fd)
     persist_set_mode(p, mode);
     p->base_fd = base_fd;
     p->sidecar_fd = -1;
+    p->sidecar_dirty = true;
 }
 
 void persist_set_mode(struct persist *p, enum persist_mode mode)
@@ -277,11 +349,19 @@ void persist_set_base(struct persist *p, persist_find_fn find, const void *arg)
 void persist_set_sidecar(struct persist *p, int fd, const void *sidecar, uint64_t sidecar_bytes,
                          const void *ring, uint64_t ring_bytes)
 {
+    uncached_close(&p->uncached);
+    p->sidecar_dirty = true;
     p->sidecar_fd = fd;
     p->sidecar = (uintptr_t)sidecar;
     p->sidecar_bytes = sidecar_bytes;
     p->ring = (uintptr_t)ring;
     p->ring_bytes = ring_bytes;
+}
+
+void persist_bypass_cache(struct persist *p, const char *path)
+{
+    if (p->mode == PERSIST_MSYNC && !p->uncached.buffer)
+        (void)uncached_open(&p->uncached, path, p->sidecar_fd);
 }
 
 const char *persist_mode_name(enum persist_mode mode)
@@ -292,12 +372,6 @@ const char *persist_mode_name(enum persist_mode mode)
     case PERSIST_VOLATILE: return "volatile";
     }
     return "?";
-}
-
-/* Plain additions, no locked ones: see struct persist_counts. */
-static void persist_add(uint64_t *count, uint64_t n)
-{
-    __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 
 static void persist_count_stored(struct persist *p, const void *dst, size_t len)
@@ -389,5 +463,5 @@ dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, 
     return dax_err_set(
         err, DAX_IO_WRITE, e,
         "cannot make data durable at %s: %s failed; what reached the disk is unknown",
-        tag_names[tag], log ? "fdatasync of the log" : "fdatasync of the database");
+        tag_names[tag], log ? "the sync of the log" : "fdatasync of the database");
 }

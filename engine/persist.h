@@ -14,10 +14,11 @@
 
 #include "engine/guard.h"
 #include "engine/rc.h"
+#include "engine/uncached.h"
 
 enum persist_mode {
     PERSIST_PMEM,    /* MAP_SYNC: cache-line flush and fence */
-    PERSIST_MSYNC,   /* page cache: pwrite, and fdatasync of log or base */
+    PERSIST_MSYNC,   /* ordinary files: pwrite, and fdatasync of log or base; records by O_DIRECT */
     PERSIST_VOLATILE /* tmpfs: as pmem, but power loss takes everything */
 };
 
@@ -64,7 +65,8 @@ struct persist_counts {
     uint64_t sidecar_bytes; /* into the rest of the sidecar: cursor slots, seals */
     uint64_t flushes;       /* lines written back one by one; none of non-temporal stores */
     uint64_t fences;        /* in cache-line modes */
-    uint64_t syncs;         /* fdatasync, in msync mode */
+    uint64_t syncs;         /* in msync mode: waited for the disk */
+    uint64_t syncs_uncached; /* of them, those of the ring's blocks, past the page cache (uncached.h) */
 };
 
 /* Where in the database file is this address of its mappings? false: in none of them. Writer lock. */
@@ -84,6 +86,8 @@ struct persist {
     uintptr_t ring;
     uint64_t sidecar_bytes;
     uint64_t ring_bytes;
+    struct uncached uncached; /* in msync mode, where the file system can */
+    bool sidecar_dirty;       /* in msync mode: stored to through the page cache since it was synced */
     struct persist_counts counts;
 };
 
@@ -101,6 +105,10 @@ void persist_set_base(struct persist *p, persist_find_fn find, const void *arg);
  * else may be mapped there next. */
 void persist_set_sidecar(struct persist *p, int fd, const void *sidecar, uint64_t sidecar_bytes,
                          const void *ring, uint64_t ring_bytes);
+
+/* In msync mode: from now on, records go past the page cache where the file system can do that. path: the
+ * sidecar's. Until persist_set_sidecar is called again. */
+void persist_bypass_cache(struct persist *p, const char *path);
 
 /* "pmem", "msync", "volatile". */
 const char *persist_mode_name(enum persist_mode mode);

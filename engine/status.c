@@ -89,6 +89,7 @@ void conn_status(struct conn *c, struct store_status *out)
     out->flushes = __atomic_load_n(&counts->flushes, __ATOMIC_RELAXED);
     out->fences = __atomic_load_n(&counts->fences, __ATOMIC_RELAXED);
     out->syncs = __atomic_load_n(&counts->syncs, __ATOMIC_RELAXED);
+    out->syncs_uncached = __atomic_load_n(&counts->syncs_uncached, __ATOMIC_RELAXED);
     out->recovered_records = GUARDED_GET(g->recovered_records);
     out->recovered_pages = GUARDED_GET(g->recovered_pages);
 }

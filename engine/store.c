@@ -548,6 +548,7 @@ static void store_tell_sidecar(struct store *s)
 {
     persist_set_sidecar(&s->persist, s->sidecar.fd, s->sidecar.pool, s->sidecar.file_bytes,
                         s->sidecar.ring, s->sidecar.ring_bytes);
+    persist_bypass_cache(&s->persist, s->sidecar.path);
 }
 
 dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
@@ -562,6 +563,7 @@ dax_rc store_match_sidecar(struct store *s, struct dax_err *err)
     s->medium.mode = PERSIST_MSYNC;
     snprintf(s->medium.why, sizeof s->medium.why, "MAP_SYNC is refused for the sidecar");
     persist_set_mode(&s->persist, PERSIST_MSYNC);
+    persist_bypass_cache(&s->persist, s->sidecar.path);
     dax_log(DAX_OK, "%s: msync mode: %s", s->base.path, s->medium.why);
     return DAX_OK;
 }

@@ -104,6 +104,7 @@ static const struct status_number status_medium[] = {
     {"flushes", STATUS_FIELD(flushes)},
     {"fences", STATUS_FIELD(fences)},
     {"syncs", STATUS_FIELD(syncs)},
+    {"syncs_uncached", STATUS_FIELD(syncs_uncached)},
 };
 
 static void status_group(struct json *j, const char *name, const struct status_number *numbers,

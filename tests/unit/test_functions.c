@@ -150,7 +150,7 @@ START_TEST(status_has_every_documented_member_in_order)
            "aborts,pages_committed,lines_logged,log_bytes,pages_applied,pages_pushed,pages_direct,"
            "pages_scratch,checkpoints,pages_rehomed,pages_relogged");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.medium')",
-           "log_bytes,base_bytes,sidecar_bytes,flushes,fences,syncs");
+           "log_bytes,base_bytes,sidecar_bytes,flushes,fences,syncs,syncs_uncached");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.recovered')",
            "records,pages");
     EXPECT(dax, "SELECT group_concat(key) FROM json_each(dax_status(), '$.media')",
