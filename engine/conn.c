@@ -208,13 +208,12 @@ void conn_end_read(struct conn *c)
     conn_end_write(c);
     if (c->ticket)
         conn_end_turn(c);
-    for (unsigned i = 0; c->pin_count && i < DAX_SLOT_PINS_SHARED; i++)
-        if (c->pinned[i]) {
-            (void)store_fail(c->store, NULL, "a read has ended with a pin left");
-            pin_drop(c->store, c->slot, i);
-            c->pinned[i] = NULL;
-        }
-    c->pin_count = 0;
+    for (; c->pins_used; c->pins_used &= c->pins_used - 1) {
+        unsigned i = (unsigned)__builtin_ctz(c->pins_used);
+        (void)store_fail(c->store, NULL, "a read has ended with a pin left");
+        pin_drop(c->store, c->slot, i);
+        c->pinned[i] = NULL;
+    }
     snapshot_end(&c->store->region, c->slot);
     c->reading = false;
     conn_tidy(c);
@@ -364,30 +363,32 @@ static bool conn_txn_touches(struct conn *c, uint64_t page, uint32_t count)
     return false;
 }
 
-dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct dax_err *err)
+static void *conn_note_pin(struct conn *c, unsigned entry, void *at)
 {
-    CONN_GUARD(c, err);
-    *out = NULL;
-    if (!c->reading)
-        return conn_misuse(err, "pinning needs a snapshot");
+    c->pins_used |= 1u << entry;
+    c->pinned[entry] = at;
+    return at;
+}
+
+/* Any pages, in any state. */
+static __attribute__((noinline)) dax_rc conn_pin_any(struct conn *c, uint64_t offset, size_t len,
+                                                     void **out, struct dax_err *err)
+{
     struct store *s = c->store;
     uint64_t page = offset >> DAX_PAGE_SHIFT;
     uint64_t count = len ? ((offset + len - 1) >> DAX_PAGE_SHIFT) - page + 1 : 0;
-    unsigned entry = 0;
-    while (entry < DAX_SLOT_PINS_SHARED && c->pinned[entry])
-        entry++;
-    if (offset < DAX_HEADER_BYTES || count == 0 || count > DAX_PIN_PAGES ||
-        len > c->size_bytes || offset > c->size_bytes - len || entry == DAX_SLOT_PINS_SHARED ||
+    if (offset < DAX_HEADER_BYTES || count == 0 || count > DAX_PIN_PAGES || len > c->size_bytes ||
+        offset > c->size_bytes - len || c->pins_used == CONN_PINS_ALL ||
         conn_txn_touches(c, page, (uint32_t)count))
         goto refused;
+    unsigned entry = (unsigned)__builtin_ctz(~c->pins_used);
     uint8_t *at;
     dax_rc rc =
         pin_take(s, c->slot, entry, c->snapshot, page, (uint32_t)count, c->probe, &at, err);
     if (rc != DAX_OK)
         return rc;
     if (at) {
-        *out = c->pinned[entry] = at + (offset & (DAX_PAGE_BYTES - 1));
-        c->pin_count++;
+        *out = conn_note_pin(c, entry, at + (offset & (DAX_PAGE_BYTES - 1)));
         return DAX_OK;
     }
 refused:
@@ -395,18 +396,38 @@ refused:
     return DAX_OK;
 }
 
+dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct dax_err *err)
+{
+    CONN_GUARD(c, err);
+    *out = NULL;
+    if (!c->reading)
+        return conn_misuse(err, "pinning needs a snapshot");
+    /* What nearly every call is: one page, for one who does not write. */
+    if (len == DAX_PAGE_BYTES && offset % DAX_PAGE_BYTES == 0 && offset != 0 && !c->writing &&
+        c->pins_used != CONN_PINS_ALL && c->size_bytes >= len && offset <= c->size_bytes - len) {
+        unsigned entry = (unsigned)__builtin_ctz(~c->pins_used);
+        uint8_t *at = pin_take_base(c->store, c->slot, entry, offset >> DAX_PAGE_SHIFT, c->probe);
+        if (at) {
+            *out = conn_note_pin(c, entry, at);
+            return DAX_OK;
+        }
+    }
+    return conn_pin_any(c, offset, len, out, err);
+}
+
 void conn_unpin(struct conn *c, uint64_t offset, void *ptr)
 {
     (void)offset;
     if (!store_same_process(c->store))
         return;
-    for (unsigned i = 0; i < DAX_SLOT_PINS_SHARED; i++)
+    for (unsigned i = 0; i < DAX_SLOT_PINS_SHARED; i++) {
         if (c->pinned[i] == ptr) {
             c->pinned[i] = NULL;
-            c->pin_count--;
+            c->pins_used &= ~(1u << i);
             pin_drop(c->store, c->slot, i);
             return;
         }
+    }
     (void)store_fail(c->store, NULL, "unpin of an address that is not pinned");
 }
 

@@ -5,6 +5,8 @@
 
 #include "engine/store.h"
 
+#define CONN_PINS_ALL ((1u << DAX_SLOT_PINS_SHARED) - 1)
+
 /* Used by one thread at a time. */
 struct conn {
     struct store *store;
@@ -19,7 +21,7 @@ struct conn {
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */
-    unsigned pin_count;  /* of the following */
+    uint32_t pins_used;  /* bit i: pin i is taken */
     void *pinned[DAX_SLOT_PINS_SHARED]; /* what conn_pin handed out for pin i, NULL: free */
 };
 

@@ -30,6 +30,13 @@ static inline uint32_t pageword_node(uint64_t w)
     return (uint32_t)(w >> 8) & 0xffffffu;
 }
 
+/* MAPPED, base its only version, not POISONED; with probed: and PROBED. */
+static inline bool pageword_is_base(uint64_t w, bool probed)
+{
+    uint64_t asked = probed ? PAGEWORD_PROBED : 0;
+    return (w & (UINT64_C(0xffffff03) | PAGEWORD_POISONED | asked)) == ((uint64_t)PAGE_MAPPED | asked);
+}
+
 static inline uint32_t pageword_generation(uint64_t w)
 {
     return (uint32_t)(w >> 32);

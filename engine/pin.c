@@ -55,13 +55,12 @@ static dax_rc pin_look(struct store *s, uint64_t snapshot, uint64_t page, uint32
     return DAX_OK;
 }
 
-/* The common case in few instructions: one page, MAPPED, base its only version. NULL: look properly. */
-static inline uint8_t *pin_take_base(struct store *s, struct slot *own, unsigned entry,
-                                     uint64_t page, bool probe)
+inline __attribute__((always_inline)) uint8_t *
+pin_take_base(struct store *s, uint32_t slot, unsigned entry, uint64_t page, bool probe)
 {
+    struct slot *own = &s->region.slots[slot];
     uint64_t w = pageword_load(&s->region, page);
-    if (pageword_state(w) != PAGE_MAPPED || pageword_node(w) || w & PAGEWORD_POISONED ||
-        (probe && !(w & PAGEWORD_PROBED)))
+    if (!pageword_is_base(w, probe))
         return NULL;
     uint8_t *at = base_at(&s->base, page << DAX_PAGE_SHIFT);
     /* SQLite begins with the page's header and the cell pointers behind it: they come while the pin is
@@ -70,9 +69,12 @@ static inline uint8_t *pin_take_base(struct store *s, struct slot *own, unsigned
     __builtin_prefetch(at + DAX_LINE_BYTES);
     /* Pairs with scan_take, and the load with pageword_set. */
     atomic_store_explicit(&own->pins[entry], pin_of_base(page, 1), memory_order_seq_cst);
-    if (pageword_load(&s->region, page) == w)
+    if (pageword_load(&s->region, page) == w) {
+        if (entry != DAX_SLOT_PINS_SHARED) /* that one is for a copy: counted there */
+            GUARDED_ADD(own->pinned_base, 1);
         return at;
-    pin_drop(s, (uint32_t)(own - s->region.slots), entry);
+    }
+    pin_drop(s, slot, entry);
     GUARDED_ADD(own->read_retries, 1);
     return NULL;
 }
@@ -98,12 +100,9 @@ dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint64_t snapsho
 {
     struct slot *own = &s->region.slots[slot];
     uint64_t words[DAX_PIN_PAGES];
-    *addr_out = count == 1 ? pin_take_base(s, own, entry, page, probe) : NULL;
-    if (*addr_out) {
-        if (entry != DAX_SLOT_PINS_SHARED)
-            GUARDED_ADD(own->pinned_base, 1);
+    *addr_out = count == 1 ? pin_take_base(s, slot, entry, page, probe) : NULL;
+    if (*addr_out)
         return DAX_OK;
-    }
     DAX_ASSERT(count >= 1 && count <= DAX_PIN_PAGES);
     DAX_ASSERT(atomic_load(&own->pins[entry]) == 0);
     DAX_ASSERT(atomic_load(&own->snapshot) != 0);

@@ -19,6 +19,10 @@ DAX_CHECKED dax_rc pin_take(struct store *s, uint32_t slot, unsigned entry, uint
                             uint64_t page, uint32_t count, bool probe, uint8_t **addr_out,
                             struct dax_err *err);
 
+/* The common case of it, in few instructions: one page, MAPPED, base its only version. NULL: not so, and nothing
+ * is pinned. */
+uint8_t *pin_take_base(struct store *s, uint32_t slot, unsigned entry, uint64_t page, bool probe);
+
 /* Pin what base holds of one page, whichever version that is: nobody changes it, or repairs it, until
  * pin_drop. The page is within the slot's snapshot. Errors as pin_take. */
 DAX_CHECKED dax_rc pin_take_storage(struct store *s, uint32_t slot, unsigned entry, uint64_t page,

@@ -92,14 +92,8 @@ static bool names_recent_is_good(void)
     return recent.file && recent.closes == atomic_load_explicit(&closes, memory_order_acquire);
 }
 
-enum name_kind names_kind(const char *name)
+static __attribute__((noinline)) enum name_kind names_look_up(const char *name)
 {
-    if (names_recent_is_good()) {
-        if (name == recent.journal)
-            return NAME_JOURNAL;
-        if (name == recent.wal)
-            return NAME_WAL;
-    }
     enum name_kind kind = NAME_OTHER;
     names_lock();
     for (const struct file *f = list; f && kind == NAME_OTHER; f = f->next) {
@@ -110,6 +104,17 @@ enum name_kind names_kind(const char *name)
     }
     names_unlock();
     return kind;
+}
+
+enum name_kind names_kind(const char *name)
+{
+    if (names_recent_is_good()) {
+        if (name == recent.journal)
+            return NAME_JOURNAL;
+        if (name == recent.wal)
+            return NAME_WAL;
+    }
+    return names_look_up(name);
 }
 
 struct file *names_journal_owner(const char *name)

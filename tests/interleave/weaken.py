@@ -217,7 +217,7 @@ WEAKENINGS = [
      "if (w & PAGEWORD_POISONED && v.storage == NODE_BASE)", "if (0)"),
     ("pin_flag_short", "pin.c", "pin_take_base: the flag is not looked at",
      "bad_damaged_pin",
-     "pageword_node(w) || w & PAGEWORD_POISONED ||", "pageword_node(w) ||"),
+     "if (!pageword_is_base(w, probe))", "if (!pageword_is_base(w & ~PAGEWORD_POISONED, probe))"),
     ("probe_first", "pin.c", "pin_probe: the page is said to be probed before it is",
      "bad_pins",
      "        struct guard_fault fault;\n        if (!guard_probe(",
