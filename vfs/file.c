@@ -46,40 +46,44 @@ int file_failure(struct file *f, enum report_place place, dax_rc rc, const struc
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* The bytes that SQLite compares at the beginning of each read, remembered for the snapshot they are
- * of: most reads find the state that the one before found. */
-static dax_rc file_read_versions(struct file *f, void *buf, struct dax_err *err)
+/* The bytes that SQLite compares, at the beginning of each read, with those of its cached page 1, and drops
+ * its cache if they differ. All that they are to say is whether the cache stands for this snapshot, which its own
+ * change counter does not always tell: under locking_mode=EXCLUSIVE it counts the first transaction only, since
+ * nobody else could read then. Here they do. So nothing is read: SQLite gets what it has, or the opposite. */
+static void file_answer_versions(struct file *f, uint8_t *out)
 {
-    uint64_t txid = conn_is_writer(f->conn) ? 0 : conn_snapshot(f->conn);
-    dax_rc rc = DAX_OK;
-    if (txid == 0 || txid != f->versions_txid) {
-        rc = conn_read(f->conn, f->versions, HEADER_VERSIONS_BYTES, HEADER_VERSIONS_OFFSET, err);
-        f->versions_txid = rc == DAX_OK ? txid : 0;
-    }
-    memcpy(buf, f->versions, HEADER_VERSIONS_BYTES);
-    return rc;
+    uint64_t snapshot = conn_snapshot(f->conn);
+    uint8_t differ = snapshot == f->cached_txid ? 0 : 0xff;
+    for (size_t i = 0; i < HEADER_VERSIONS_BYTES; i++)
+        out[i] = f->versions[i] ^ differ;
+    f->cached_txid = snapshot;
+}
+
+/* SQLite has page 1, or writes it. */
+static void file_note_versions(struct file *f, const void *page_one, int amount,
+                               sqlite3_int64 offset)
+{
+    if (offset == 0 && amount >= HEADER_VERSIONS_OFFSET + HEADER_VERSIONS_BYTES)
+        memcpy(f->versions, (const uint8_t *)page_one + HEADER_VERSIONS_OFFSET,
+               HEADER_VERSIONS_BYTES);
 }
 
 static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
     struct file *f = (struct file *)file;
     struct dax_err err;
-    bool versions = offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES;
-    report_clear(&err);
-    dax_rc rc = versions ? file_read_versions(f, buf, &err)
-                         : conn_read(f->conn, buf, (size_t)amount, (uint64_t)offset, &err);
+    if (offset == HEADER_VERSIONS_OFFSET && amount == HEADER_VERSIONS_BYTES &&
+        conn_snapshot(f->conn) != 0) {
+        file_answer_versions(f, buf);
+        return SQLITE_OK;
+    }
+    dax_rc rc = conn_read(f->conn, buf, (size_t)amount, (uint64_t)offset, report_clear(&err));
     if (rc != DAX_OK)
         return file_failure(f, REPORT_READ, rc, &err);
-    if (versions && conn_snapshot(f->conn) != f->cached_txid) {
-        /* SQLite only compares these bytes with those of its cached page 1, and drops its cache if
-         * they differ. Its own change counter does not always tell: under locking_mode=EXCLUSIVE it
-         * counts the first transaction only, since nobody else could read then. Here they do. */
-        *(uint8_t *)buf ^= 0xff;
+    file_note_versions(f, buf, amount, offset);
+    /* Page 1 itself: the first read of a connection does without the comparison. */
+    if (offset == 0 && amount >= (int)DAX_HEADER_BYTES && !conn_is_writer(f->conn))
         f->cached_txid = conn_snapshot(f->conn);
-    } else if (offset == 0 && amount >= (int)DAX_HEADER_BYTES && !conn_is_writer(f->conn)) {
-        /* Page 1 itself: the first read of a connection does without the comparison. */
-        f->cached_txid = conn_snapshot(f->conn);
-    }
     return SQLITE_OK;
 }
 
@@ -145,6 +149,7 @@ static int file_write(sqlite3_file *file, const void *buf, int amount, sqlite3_i
         rc = conn_write(f->conn, buf, (size_t)amount, (uint64_t)offset, &err);
     if (rc != DAX_OK)
         return file_write_failure(f, rc, &err);
+    file_note_versions(f, buf, amount, offset);
     /* A backup of a WAL-mode database brings its header along. The engine shows it as legacy to
      * whoever reads it, but this connection has it in its cache and would look for a WAL. */
     if (offset == 0 && amount > (int)DAX_HEADER_BYTES)

@@ -37,8 +37,7 @@ struct file {
     bool writer_lost;         /* file_abandon gave it up, and SQLite does not know */
     bool moved_checked;       /* FCNTL_HAS_MOVED has looked once */
     bool wrote_wal_header;    /* this transaction put WAL's version numbers into the header */
-    uint8_t versions[16];     /* header bytes 24 - 39 as of versions_txid (0: none) */
-    uint64_t versions_txid;
+    uint8_t versions[16];     /* header bytes 24 - 39 of page 1 as SQLite has read or written it last */
     uint64_t cached_txid;     /* the state that SQLite's cache stands for, 0: make it drop it */
     sqlite3_int64 mmap_limit; /* PRAGMA mmap_size; 0: xFetch answers NULL */
     int (*busy)(void *);      /* SQLite's busy handler */
