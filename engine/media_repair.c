@@ -245,7 +245,9 @@ static enum media_status media_repair_log(struct store *s, uint32_t slot, uint64
         checkpoint_run(s, slot, CHECKPOINT_PASSIVE, NULL, NULL, &result, &err) != DAX_OK ||
         log_live(s) != 0)
         return MEDIA_QUARANTINED;
-    if (sidecar_renew_page(&s->sidecar, (uint8_t *)s->sidecar.pool + at, zeros, &err) != DAX_OK)
+    dax_rc rc = sidecar_renew_page(&s->sidecar, (uint8_t *)s->sidecar.pool + at, zeros, &err);
+    persist_ring_renewed(&s->persist);
+    if (rc != DAX_OK)
         return MEDIA_QUARANTINED;
     media_close_page(s, MEDIA_LOG, page, MEDIA_REPAIRED, "an empty part of the log: zeroed");
     return MEDIA_REPAIRED;

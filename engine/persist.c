@@ -364,6 +364,11 @@ void persist_bypass_cache(struct persist *p, const char *path)
         (void)uncached_open(&p->uncached, path, p->sidecar_fd);
 }
 
+void persist_ring_renewed(struct persist *p)
+{
+    uncached_forget(&p->uncached);
+}
+
 const char *persist_mode_name(enum persist_mode mode)
 {
     switch (mode) {

@@ -110,6 +110,10 @@ void persist_set_sidecar(struct persist *p, int fd, const void *sidecar, uint64_
  * sidecar's. Until persist_set_sidecar is called again. */
 void persist_bypass_cache(struct persist *p, const char *path);
 
+/* Somebody has stored to the ring in another way than through here (a page of it was written anew, while no
+ * record is live). Writer lock. */
+void persist_ring_renewed(struct persist *p);
+
 /* "pmem", "msync", "volatile". */
 const char *persist_mode_name(enum persist_mode mode);
 
