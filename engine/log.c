@@ -220,13 +220,13 @@ static dax_rc log_cursor_lost(struct store *s, struct dax_err *err)
     uint64_t twin = (uint64_t)((const uint8_t *)s->sidecar.twin - pool) / DAX_PAGE_BYTES;
     (void)media_fault_sidecar(s, s->sidecar.root, NULL, &ignored);
     (void)media_fault_sidecar(s, s->sidecar.twin, NULL, &ignored);
-    return dax_err_set(
-        err, DAX_IO_MEDIA, 0,
-        "%s: pages %llu and %llu of the log, the two with its cursor, cannot be read: it "
-        "cannot be cut, nor replayed after a crash. What this process can read of the database is "
-        "all "
-        "there: save it now (VACUUM INTO, or a backup)",
-        s->sidecar_path, (unsigned long long)root, (unsigned long long)twin);
+    s->cursor_lost = true;
+    /* What to do comes early: SQLite's log takes 210 bytes of a message. */
+    return dax_err_set(err, DAX_IO_MEDIA, 0,
+                       "pages %llu and %llu of the log, both with its cursor, are bad: save it now "
+                       "(VACUUM INTO, or a backup). What this process can read of the database is all "
+                       "there, but the log can neither be cut nor replayed by the next open (%s)",
+                       (unsigned long long)root, (unsigned long long)twin, s->sidecar_path);
 }
 
 static dax_rc log_mend_root(struct store *s, const struct guard_fault *fault, struct dax_err *err)

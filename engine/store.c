@@ -729,7 +729,10 @@ dax_rc store_release(struct store *s, struct dax_err *err)
         if (atomic_load(&s->active)) {
             struct dax_err local = {0};
             rc = store_deactivate(s, err ? err : &local);
-            if (rc != DAX_OK)
+            if (rc != DAX_OK && s->cursor_lost)
+                dax_log(rc, "%s cannot be opened again, unless its log can be read then: %s",
+                        s->base.path, err ? err->text : local.text);
+            else if (rc != DAX_OK)
                 dax_log(rc, "%s stays marked; opening it again recovers it: %s",
                         s->base.path, err ? err->text : local.text);
         }

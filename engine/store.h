@@ -43,6 +43,7 @@ struct store {
     enum medium_choice persist_choice; /* constant: what the first connection asked for */
     uint64_t log_bytes;       /* size of a sidecar to be made: writer lock */
     _Atomic bool active;      /* marked, sidecar open: set once, under the writer lock */
+    bool cursor_lost;         /* both pages with the log's cursor are bad: writer lock */
     bool owner_writer;        /* holds the exclusive file locks: registry or writer lock */
 
     _Atomic int failed;       /* 0 no, 1 being described, 2 described: sticky */
