@@ -5,6 +5,9 @@
 
 #include "engine/store.h"
 
+/* So many pages pinned one behind the other are a scan; a search pins two now and then. */
+#define CONN_SCAN_PAGES 2u
+
 #define CONN_PINS_ALL ((1u << DAX_SLOT_PINS_SHARED) - 1)
 
 /* Used by one thread at a time. */
@@ -21,6 +24,8 @@ struct conn {
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */
+    uint64_t last_pinned; /* page */
+    uint32_t in_sequence; /* pages in front of it that were pinned one after the other */
     uint32_t pins_used;  /* bit i: pin i is taken */
     void *pinned[DAX_SLOT_PINS_SHARED]; /* what conn_pin handed out for pin i, NULL: free */
 };
