@@ -124,7 +124,7 @@ static void op_store(void *arg, uint64_t i)
 static void measure_blobs(const struct bench *b, struct blobs *s)
 {
     char parameter[32];
-    uint64_t ms = bench_scale(b, 400, 60, 2);
+    uint64_t ms = bench_scale(b, 200, 60, 2);
     snprintf(parameter, sizeof parameter, "bytes=%u", (unsigned)s->bytes);
     kv_begin(s->kv, true);
     for (uint64_t i = 0; i < s->count; i++)
@@ -148,7 +148,7 @@ static void values(const struct bench *b)
                       .kv = kv_open(b, "blobs"),
                       .value = malloc(BLOB_BYTES_MAX + 4096),
                       .copy = malloc(BLOB_BYTES_MAX)};
-    uint64_t total = bench_scale(b, 32u << 20, 8u << 20, 2u << 20);
+    uint64_t total = bench_scale(b, 16u << 20, 8u << 20, 2u << 20);
     if (!s.value || !s.copy)
         bench_die("values", "no memory");
     random_fill(&s.random, s.value, BLOB_BYTES_MAX + 4096);

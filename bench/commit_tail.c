@@ -140,7 +140,7 @@ int main(int argc, char **argv)
     t.bench = &b;
     t.rows = bench_scale(&b, 100000, 100000, 1000);
     t.updates = bench_scale(&b, 1000000, 100000, 2000);
-    t.limit_ns = bench_scale(&b, 8, 1, 1) * UINT64_C(1000000000);
+    t.limit_ns = bench_scale(&b, 4, 1, 1) * UINT64_C(1000000000);
     t.draw = draw_stream(b.seed, 0);
     t.clock_ns = measure_clocks();
     t.writer = kv_open(&b, "commit_tail");

@@ -290,7 +290,7 @@ int main(int argc, char **argv)
     if (subject_keeps_nothing(b.subject))
         bench_skip("each connection to :memory: is a database of its own");
     struct arena a = {.bench = &b, .rows = bench_scale(&b, 100000, 100000, 2000)};
-    uint64_t pairs = bench_scale(&b, 10, 2, 2);
+    uint64_t pairs = bench_scale(&b, 5, 2, 2);
     uint64_t phase_ns = bench_scale(&b, 100, 50, 10) * UINT64_C(1000000);
     bool sparse = b.size != BENCH_FULL;
     load_rows(&a);

@@ -224,7 +224,7 @@ int main(int argc, char **argv)
                        .rows = bench_scale(&b, 100000, 20000, 1000),
                        .updates = bench_scale(&b, 5000000, 200000, 10000),
                        .limit_bytes = bench_scale(&b, 2048, 512, 64) << 20,
-                       .limit_ns = bench_scale(&b, 60, 3, 1) * UINT64_C(1000000000),
+                       .limit_ns = bench_scale(&b, 30, 3, 1) * UINT64_C(1000000000),
                        .draw = draw_stream(b.seed, 0)};
     load_rows(&p);
     checkpoint(&p);

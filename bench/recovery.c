@@ -299,7 +299,7 @@ int main(int argc, char **argv)
         bench_skip("has no log");
     if (b.subject == SUBJECT_ROLLBACK)
         bench_skip("its journal never has more than one transaction");
-    uint64_t repeats = bench_scale(&b, 5, 3, 1);
+    uint64_t repeats = bench_scale(&b, 3, 3, 1);
     uint64_t database_count = bench_scale(&b, 3, 2, 0), log_count = bench_scale(&b, 2, 1, 0);
     if (b.size == BENCH_TINY)
         measure(&b, 1, 1, 1);

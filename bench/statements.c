@@ -199,7 +199,7 @@ static void measure_plain(const struct bench *b, uint64_t rows, const char *name
     static const uint64_t transactions[] = {1, 10, 100, 1000, 10000};
     struct table t = {.b = b, .rows = rows, .random = b->seed};
     char parameter[32];
-    uint64_t ms = bench_scale(b, 250, 40, 2);
+    uint64_t ms = bench_scale(b, 150, 40, 2);
     plain_open(&t, name);
     measure_one(&t, &(struct measure){.workload = "select", .op = op_select, .arg = &t}, ms, 0);
     for (t.scan_rows = 10; t.scan_rows <= 1000; t.scan_rows *= 100) {
@@ -241,7 +241,7 @@ static void measure_indexed(const struct bench *b, uint64_t rows, const char *na
 {
     struct table t = {.b = b, .rows = rows, .random = b->seed};
     char parameter[32], full_name[32];
-    uint64_t ms = bench_scale(b, 250, 40, 2);
+    uint64_t ms = bench_scale(b, 150, 40, 2);
     if (b->subject == SUBJECT_LMDB)
         return;
     snprintf(parameter, sizeof parameter, "indexes=%u", indexes);

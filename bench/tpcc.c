@@ -151,8 +151,8 @@ int main(int argc, char **argv)
                     .scale = {.warehouses = (int64_t)bench_scale(&b, 4, 1, 1),
                               .items = (int64_t)bench_scale(&b, 100000, 100000, 1000),
                               .customers = (int64_t)bench_scale(&b, 3000, 3000, 60)},
-                    .transactions = bench_scale(&b, 100000, 10000, 200),
-                    .limit_ns = bench_scale(&b, 8, 2, 1) * UINT64_C(1000000000)};
+                    .transactions = bench_scale(&b, 40000, 10000, 200),
+                    .limit_ns = bench_scale(&b, 4, 2, 1) * UINT64_C(1000000000)};
     sqlite3 *db = subject_open(&b, "tpcc");
     if (tpcc_load(db, &r.scale, b.seed) != SQLITE_OK)
         bench_die("load", sqlite3_errmsg(db));

@@ -185,8 +185,8 @@ int main(int argc, char **argv)
     struct bench b;
     bench_start(&b, argc, argv);
     struct ycsb y = {.kv = kv_open(&b, "ycsb"), .draw = draw_stream(b.seed, 0)};
-    uint64_t operations = bench_scale(&b, 300000, 20000, 300);
-    uint64_t limit_ns = bench_scale(&b, 5, 1, 1) * UINT64_C(1000000000);
+    uint64_t operations = bench_scale(&b, 150000, 20000, 300);
+    uint64_t limit_ns = bench_scale(&b, 2, 1, 1) * UINT64_C(1000000000);
     load_records(&y, bench_scale(&b, 300000, 20000, 1000));
     for (size_t i = 0; i < sizeof(workloads) / sizeof(*workloads); i++)
         if (bench_wants(&b, workloads[i].name))
