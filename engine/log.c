@@ -159,6 +159,29 @@ static dax_rc log_make_durable(struct store *s, uint64_t lsn, size_t bytes, stru
     return rc;
 }
 
+/* P2 has failed with rc: the record may or may not be on the medium. Make it invalid if that is still possible, so
+ * that a caller who was told of an error does not find the transaction after all. */
+static dax_rc log_take_back(struct store *s, uint64_t lsn, dax_rc rc, struct dax_err *err)
+{
+    static const uint8_t zero[DAX_LINE_BYTES];
+    bool alone = persist_failed_alone(&s->persist);
+    struct dax_err second;
+    if (alone && rc == DAX_FULL) {
+        persist_ring_renewed(&s->persist);
+        return rc;
+    }
+    bool gone = log_store(s, lsn, zero, sizeof zero, &second) == DAX_OK &&
+                log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
+    second.rc = DAX_IO_WRITE;
+    second.sys_errno = err ? err->sys_errno : 0;
+    snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
+             err ? err->text : "sync failed",
+             gone ? "not committed" : "committed or not, which the next open will show");
+    if (alone && gone)
+        return dax_err_set(err, DAX_IO_WRITE, second.sys_errno, "%s", second.text);
+    return store_synced(s, DAX_IO_WRITE, &second);
+}
+
 dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t flags,
                   uint64_t list_page, struct dax_err *err)
 {
@@ -185,19 +208,8 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     if (rc != DAX_OK) /* what was stored of it has no hash that fits */
         return rc;
     rc = log_make_durable(s, lsn, bytes, err);
-    if (rc != DAX_OK) {
-        /* It may or may not be on the medium. Make it invalid if that is still possible, so that
-         * a caller who was told of an error does not find the transaction after all. */
-        static const uint8_t zero[DAX_LINE_BYTES];
-        struct dax_err second;
-        bool gone = log_store(s, lsn, zero, sizeof zero, &second) == DAX_OK &&
-                    log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
-        second.rc = DAX_IO_WRITE;
-        snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
-                 err ? err->text : "sync failed",
-                 gone ? "not committed" : "committed or not, which the next open will show");
-        return store_synced(s, rc, &second);
-    }
+    if (rc != DAX_OK)
+        return log_take_back(s, lsn, rc, err);
     GUARDED_SET(g->tail_txid, txid);
     GUARDED_SET(g->lsn_tail, lsn + bytes);
     if (l->page_high > GUARDED_GET(g->log_high))

@@ -293,6 +293,7 @@ static int msync_sync_log(struct persist *p, const void *addr, size_t len)
     struct uncached *u = &p->uncached;
     int e = 0;
     (void)addr, (void)len;
+    p->uncached_failed = false;
     if (u->dirty) {
         e = uncached_sync(u);
         if (e == EINVAL || e == EOPNOTSUPP) { /* not for this file, after all */
@@ -301,6 +302,8 @@ static int msync_sync_log(struct persist *p, const void *addr, size_t len)
                 uncached_close(u);
         } else if (e == 0) {
             persist_add(&p->counts.syncs_uncached, 1);
+        } else {
+            p->uncached_failed = true;
         }
     }
     if (e == 0 && p->sidecar_dirty) {
@@ -448,6 +451,11 @@ bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len
     return guard_call(persist_call_store, &c, fault);
 }
 
+bool persist_failed_alone(const struct persist *p)
+{
+    return p->uncached_failed;
+}
+
 void persist_visible(struct persist *p)
 {
     p->ops->fence(p);
@@ -465,6 +473,9 @@ dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, 
     int e = log ? p->ops->sync_log(p, addr, len) : p->ops->sync_base(p);
     if (e == 0)
         return DAX_OK;
+    if (log && p->uncached_failed && (e == ENOSPC || e == EDQUOT))
+        return dax_err_set(err, DAX_FULL, e, "no space to write the log's blocks at %s",
+                           tag_names[tag]);
     return dax_err_set(
         err, DAX_IO_WRITE, e,
         "cannot make data durable at %s: %s failed; what reached the disk is unknown",

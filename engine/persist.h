@@ -87,6 +87,7 @@ struct persist {
     uint64_t sidecar_bytes;
     uint64_t ring_bytes;
     struct uncached uncached; /* in msync mode, where the file system can */
+    bool uncached_failed;     /* the last sync of the sidecar, at the write of the ring's blocks */
     bool sidecar_dirty;       /* in msync mode: stored to through the page cache since it was synced */
     struct persist_counts counts;
 };
@@ -135,10 +136,16 @@ DAX_CHECKED bool persist_try_store(struct persist *p, void *dst, const void *src
  * stores are not ordered by an ordinary store. */
 void persist_visible(struct persist *p);
 
+/* Has the last ordering point failed at the one write that goes past the page cache? Then nothing else is in
+ * doubt: with DAX_FULL the record is not whole, with DAX_IO_WRITE the ring is as it should be once its blocks could
+ * be written again. */
+bool persist_failed_alone(const struct persist *p);
+
 /* Ordering point. On return everything that this thread stored before (and what other writers
  * stored before they released the writer lock) is durable: for P2, P4 and P7 the range [addr, addr
  * + len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
- * with the tag's name and errno in *err; the caller cannot know what became durable. */
+ * with the tag's name and errno in *err; the caller cannot know what became durable. DAX_FULL:
+ * persist_failed_alone. */
 DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr,
                                  size_t len, struct dax_err *err);
 

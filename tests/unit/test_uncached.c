@@ -271,11 +271,15 @@ START_TEST(test_an_error_is_the_points_and_the_next_one_tries_again)
         kernel.fail = codes[i];
         unsigned syncs = kernel.fdatasyncs;
         side_store(s, 6 * 4096 + 640, record_of(448), 448);
+        bool full = codes[i] == ENOSPC || codes[i] == EDQUOT;
         unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, s->map + 6 * 4096 + 640, 448, &err),
-                   DAX_IO_WRITE, "P2 (commit record): the sync of the log failed");
+                   full ? DAX_FULL : DAX_IO_WRITE,
+                   full ? "no space to write the log's blocks at P2"
+                        : "the sync of the log failed");
         ck_assert_int_eq(err.sys_errno, codes[i]);
+        ck_assert(persist_failed_alone(&s->p));
         unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, s->map + 6 * 4096 + 640, 448, &err),
-                   DAX_IO_WRITE, "P2");
+                   full ? DAX_FULL : DAX_IO_WRITE, "P2");
         kernel.fail = 0;
         side_store(s, 6 * 4096 + 640, record_of(64), 64); /* log.c makes it invalid */
         side_sync(s, PERSIST_P2_RECORD);
