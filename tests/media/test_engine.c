@@ -365,6 +365,20 @@ END_TEST
 /* One thread is in the handler while another one forks; the child has a database of its own. */
 static int forked_status = -1;
 
+static void *use_a_database(void *arg)
+{
+    const char *path = unit_path("child.db");
+    uint8_t want[DAX_PAGE_BYTES];
+    (void)arg;
+    struct conn *c = made(path);
+    db_write(c, 8, 9, 2);
+    db_ok(conn_begin_read(c, &err));
+    uint8_t *at = db_pin(c, 8);
+    bad_page_add(path, 8, EVERY_WAY);
+    db_fill(want, 8, 2);
+    _exit(memcmp(at, want, sizeof want) != 0);
+}
+
 static void fork_in_the_rescue(const char *call, uint64_t page)
 {
     if (strcmp(call, "pwrite") != 0 || page != 7)
@@ -372,16 +386,12 @@ static void fork_in_the_rescue(const char *call, uint64_t page)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        const char *path = unit_path("child.db");
-        uint8_t want[DAX_PAGE_BYTES];
+        /* A thread has a stack of its own: the handler's may be a small one, that of a sanitizer for example. */
+        pthread_t thread;
         alarm(20);
-        struct conn *c = made(path);
-        db_write(c, 8, 9, 2);
-        db_ok(conn_begin_read(c, &err));
-        uint8_t *at = db_pin(c, 8);
-        bad_page_add(path, 8, EVERY_WAY);
-        db_fill(want, 8, 2);
-        _exit(memcmp(at, want, sizeof want) != 0);
+        if (pthread_create(&thread, NULL, use_a_database, NULL) == 0)
+            pthread_join(thread, NULL);
+        _exit(3);
     }
     while (waitpid(child, &forked_status, 0) < 0)
         ;
