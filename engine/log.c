@@ -164,12 +164,7 @@ static dax_rc log_make_durable(struct store *s, uint64_t lsn, size_t bytes, stru
 static dax_rc log_take_back(struct store *s, uint64_t lsn, dax_rc rc, struct dax_err *err)
 {
     static const uint8_t zero[DAX_LINE_BYTES];
-    bool alone = persist_failed_alone(&s->persist);
     struct dax_err second;
-    if (alone && rc == DAX_FULL) {
-        persist_ring_renewed(&s->persist);
-        return rc;
-    }
     bool gone = log_store(s, lsn, zero, sizeof zero, &second) == DAX_OK &&
                 log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
     second.rc = DAX_IO_WRITE;
@@ -177,8 +172,9 @@ static dax_rc log_take_back(struct store *s, uint64_t lsn, dax_rc rc, struct dax
     snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
              err ? err->text : "sync failed",
              gone ? "not committed" : "committed or not, which the next open will show");
-    if (alone && gone)
-        return dax_err_set(err, DAX_IO_WRITE, second.sys_errno, "%s", second.text);
+    /* Other errors may be the disk's flush: then what else was in its cache is in doubt. */
+    if (rc == DAX_FULL && gone)
+        return dax_err_set(err, DAX_FULL, second.sys_errno, "%s", second.text);
     return store_synced(s, DAX_IO_WRITE, &second);
 }
 

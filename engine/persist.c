@@ -451,11 +451,6 @@ bool persist_try_store(struct persist *p, void *dst, const void *src, size_t len
     return guard_call(persist_call_store, &c, fault);
 }
 
-bool persist_failed_alone(const struct persist *p)
-{
-    return p->uncached_failed;
-}
-
 void persist_visible(struct persist *p)
 {
     p->ops->fence(p);

@@ -136,16 +136,11 @@ DAX_CHECKED bool persist_try_store(struct persist *p, void *dst, const void *src
  * stores are not ordered by an ordinary store. */
 void persist_visible(struct persist *p);
 
-/* Has the last ordering point failed at the one write that goes past the page cache? Then nothing else is in
- * doubt: with DAX_FULL the record is not whole, with DAX_IO_WRITE the ring is as it should be once its blocks could
- * be written again. */
-bool persist_failed_alone(const struct persist *p);
-
 /* Ordering point. On return everything that this thread stored before (and what other writers
  * stored before they released the writer lock) is durable: for P2, P4 and P7 the range [addr, addr
  * + len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
  * with the tag's name and errno in *err; the caller cannot know what became durable. DAX_FULL:
- * persist_failed_alone. */
+ * no space for a write past the page cache, of which any part may be there; nothing else is in doubt. */
 DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr,
                                  size_t len, struct dax_err *err);
 
