@@ -114,7 +114,7 @@ static dax_rc relog_to_scratch(struct store *s, const struct relog *l, uint64_t 
     }
     *list_hash_out = hash_end(&hash);
     *list_page_out = first + l->count;
-    return store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err), err);
+    return store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, err), err);
 }
 
 /* Append the pages' difference from base at the tail. *lsn_out: where the record begins. */
@@ -172,7 +172,7 @@ static dax_rc checkpoint_move_cursor(struct store *s, uint64_t lsn, uint64_t hig
 {
     struct region_guarded *g = &s->region.header->guarded;
     writeback_flush(s);
-    dax_rc rc = store_synced(s, persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err), err);
+    dax_rc rc = store_synced(s, persist_point(&s->persist, PERSIST_P3_BASE, err), err);
     if (rc != DAX_OK)
         return rc;
     uint64_t size;

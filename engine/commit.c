@@ -293,7 +293,7 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
     uint64_t txid = t->snapshot + 1;
     commit_build_record(s);
     if (t->direct_dirty) {
-        rc = store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, NULL, 0, err), err);
+        rc = store_synced(s, persist_point(&s->persist, PERSIST_P1_DIRECT, err), err);
         if (rc != DAX_OK)
             return rc;
         t->direct_dirty = false;

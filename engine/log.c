@@ -149,16 +149,6 @@ static dax_rc log_store(struct store *s, uint64_t lsn, const uint8_t *from, size
     return DAX_OK;
 }
 
-static dax_rc log_make_durable(struct store *s, uint64_t lsn, size_t bytes, struct dax_err *err)
-{
-    uint64_t place = lsn % s->sidecar.ring_bytes;
-    size_t first = s->sidecar.ring_bytes - place < bytes ? s->sidecar.ring_bytes - place : bytes;
-    dax_rc rc = persist_point(&s->persist, PERSIST_P2_RECORD, s->sidecar.ring + place, first, err);
-    if (rc == DAX_OK && first < bytes)
-        rc = persist_point(&s->persist, PERSIST_P2_RECORD, s->sidecar.ring, bytes - first, err);
-    return rc;
-}
-
 /* P2 has failed with rc: the record may or may not be on the medium. Make it invalid if that is still possible, so
  * that a caller who was told of an error does not find the transaction after all. */
 static dax_rc log_take_back(struct store *s, uint64_t lsn, dax_rc rc, struct dax_err *err)
@@ -166,7 +156,7 @@ static dax_rc log_take_back(struct store *s, uint64_t lsn, dax_rc rc, struct dax
     static const uint8_t zero[DAX_LINE_BYTES];
     struct dax_err second;
     bool gone = log_store(s, lsn, zero, sizeof zero, &second) == DAX_OK &&
-                log_make_durable(s, lsn, sizeof zero, &second) == DAX_OK;
+                persist_point(&s->persist, PERSIST_P2_RECORD, &second) == DAX_OK;
     second.rc = DAX_IO_WRITE;
     second.sys_errno = err ? err->sys_errno : 0;
     snprintf(second.text, sizeof second.text, "%.400s; the transaction is %s",
@@ -203,7 +193,7 @@ dax_rc log_append(struct store *s, uint64_t txid, uint64_t size_bytes, uint32_t 
     dax_rc rc = log_store(s, lsn, l->buffer, bytes, err);
     if (rc != DAX_OK) /* what was stored of it has no hash that fits */
         return rc;
-    rc = log_make_durable(s, lsn, bytes, err);
+    rc = persist_point(&s->persist, PERSIST_P2_RECORD, err);
     if (rc != DAX_OK)
         return log_take_back(s, lsn, rc, err);
     GUARDED_SET(g->tail_txid, txid);

@@ -135,11 +135,11 @@ dax_rc mark_set(struct persist *p, uint8_t *header, const struct mark *m, struct
     persist_visible(p);
     persist_store(p, reserved + MARK_WORD_BYTES, (uint8_t *)&body + MARK_WORD_BYTES,
                   sizeof body - MARK_WORD_BYTES);
-    dax_rc rc = persist_point(p, PERSIST_P5_MARK_BODY, reserved, sizeof body, err);
+    dax_rc rc = persist_point(p, PERSIST_P5_MARK_BODY, err);
     if (rc != DAX_OK)
         return rc;
     persist_store(p, byte19, &marked, 1);
-    rc = persist_point(p, PERSIST_P6_MARK_BYTE, byte19, 1, err);
+    rc = persist_point(p, PERSIST_P6_MARK_BYTE, err);
     if (rc != DAX_OK)
         persist_store(p, byte19, &plain, 1); /* no mark is in force, as the caller is told */
     return rc;
@@ -157,8 +157,7 @@ static void mark_wipe(struct persist *p, uint8_t *header)
 dax_rc mark_sweep(struct persist *p, uint8_t *header, struct dax_err *err)
 {
     mark_wipe(p, header);
-    return persist_point(p, PERSIST_P5_MARK_BODY, header + DAX_HEADER_RESERVED,
-                         DAX_HEADER_RESERVED_BYTES, err);
+    return persist_point(p, PERSIST_P5_MARK_BODY, err);
 }
 
 dax_rc mark_clear(struct persist *p, uint8_t *header, const struct mark *m, struct dax_err *err)
@@ -169,7 +168,7 @@ dax_rc mark_clear(struct persist *p, uint8_t *header, const struct mark *m, stru
 
     persist_store(p, byte18, &m->write_version, 1);
     persist_store(p, byte19, &m->read_version, 1);
-    dax_rc rc = persist_point(p, PERSIST_P6_MARK_BYTE, byte18, 2, err);
+    dax_rc rc = persist_point(p, PERSIST_P6_MARK_BYTE, err);
     if (rc != DAX_OK) {
         persist_store(p, byte19, &marked, 1); /* the mark stays in force */
         return rc;

@@ -138,15 +138,7 @@ static void cacheline_fence(struct persist *p)
     pmem_drain();
 }
 
-static int cacheline_sync_log(struct persist *p, const void *addr, size_t len)
-{
-    (void)addr;
-    (void)len;
-    cacheline_fence(p);
-    return 0;
-}
-
-static int cacheline_sync_base(struct persist *p)
+static int cacheline_sync(struct persist *p)
 {
     cacheline_fence(p);
     return 0;
@@ -158,8 +150,8 @@ static const struct persist_ops cacheline_ops = {
     .store_cached = cacheline_store_cached,
     .flush = cacheline_flush,
     .fence = cacheline_fence,
-    .sync_log = cacheline_sync_log,
-    .sync_base = cacheline_sync_base,
+    .sync_log = cacheline_sync,
+    .sync_base = cacheline_sync,
 };
 
 static bool msync_find(const struct persist *p, const void *addr, int *fd_out, uint64_t *offset_out)
@@ -277,8 +269,9 @@ static void msync_fence(struct persist *p)
 #endif
 }
 
-static int msync_sync(int fd)
+static int msync_sync(struct persist *p, int fd)
 {
+    persist_add(&p->counts.syncs, 1);
     for (;;) {
         if (fdatasync(fd) == 0)
             return 0;
@@ -288,11 +281,10 @@ static int msync_sync(int fd)
 }
 
 /* All that is dirty, which is little else. */
-static int msync_sync_log(struct persist *p, const void *addr, size_t len)
+static int msync_sync_log(struct persist *p)
 {
     struct uncached *u = &p->uncached;
     int e = 0;
-    (void)addr, (void)len;
     p->uncached_failed = false;
     if (u->dirty) {
         e = uncached_sync(u);
@@ -301,13 +293,14 @@ static int msync_sync_log(struct persist *p, const void *addr, size_t len)
             if (e == 0)
                 uncached_close(u);
         } else if (e == 0) {
+            persist_add(&p->counts.syncs, 1);
             persist_add(&p->counts.syncs_uncached, 1);
         } else {
             p->uncached_failed = true;
         }
     }
     if (e == 0 && p->sidecar_dirty) {
-        e = msync_sync(p->sidecar_fd);
+        e = msync_sync(p, p->sidecar_fd);
         p->sidecar_dirty = e != 0;
     }
     return e;
@@ -315,7 +308,7 @@ static int msync_sync_log(struct persist *p, const void *addr, size_t len)
 
 static int msync_sync_base(struct persist *p)
 {
-    return msync_sync(p->base_fd);
+    return msync_sync(p, p->base_fd);
 }
 
 static const struct persist_ops msync_ops = {
@@ -458,14 +451,14 @@ void persist_visible(struct persist *p)
         persist_add(&p->counts.fences, 1);
 }
 
-dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                     struct dax_err *err)
+dax_rc persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err)
 {
     /* Counted before the operation, so that an operation of a test can tell which point it is. */
     p->points[tag]++;
-    persist_add(p->mode == PERSIST_MSYNC ? &p->counts.syncs : &p->counts.fences, 1);
+    if (p->mode != PERSIST_MSYNC)
+        persist_add(&p->counts.fences, 1);
     bool log = tag == PERSIST_P2_RECORD || tag == PERSIST_P4_CURSOR || tag == PERSIST_P7_SEAL;
-    int e = log ? p->ops->sync_log(p, addr, len) : p->ops->sync_base(p);
+    int e = log ? p->ops->sync_log(p) : p->ops->sync_base(p);
     if (e == 0)
         return DAX_OK;
     if (log && p->uncached_failed && (e == ENOSPC || e == EDQUOT))

@@ -50,8 +50,8 @@ struct persist_ops {
     /* Earlier stores of this thread are visible to other threads before its later ones; in
      * cache-line modes they are durable as well. Never fails, no system call. */
     void (*fence)(struct persist *p);
-    /* Earlier stores to [addr, addr + len) of the sidecar are durable; others may be. 0 or an errno. */
-    int (*sync_log)(struct persist *p, const void *addr, size_t len);
+    /* Earlier stores to the sidecar are durable. 0 or an errno. */
+    int (*sync_log)(struct persist *p);
     /* Earlier stores to the database file are durable. 0 or an errno. */
     int (*sync_base)(struct persist *p);
 };
@@ -137,11 +137,10 @@ DAX_CHECKED bool persist_try_store(struct persist *p, void *dst, const void *src
 void persist_visible(struct persist *p);
 
 /* Ordering point. On return everything that this thread stored before (and what other writers
- * stored before they released the writer lock) is durable: for P2, P4 and P7 the range [addr, addr
- * + len) of the sidecar, for the others the database file. Errors (msync mode only): DAX_IO_WRITE,
- * with the tag's name and errno in *err; the caller cannot know what became durable. DAX_FULL:
- * no space for a write past the page cache, of which any part may be there; nothing else is in doubt. */
-DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, const void *addr,
-                                 size_t len, struct dax_err *err);
+ * stored before they released the writer lock) is durable: for P2, P4 and P7 what is in the sidecar,
+ * for the others what is in the database file. Errors (msync mode only): DAX_IO_WRITE, with the tag's
+ * name and errno in *err; the caller cannot know what became durable. DAX_FULL: no space for a write past
+ * the page cache, of which any part may be there; nothing else is in doubt. */
+DAX_CHECKED dax_rc persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err);
 
 #endif

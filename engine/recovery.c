@@ -449,7 +449,7 @@ static dax_rc recovery_open_sidecar(struct store *s, struct cursor_slot *cursor_
 static dax_rc recovery_finish(struct store *s, const struct recovery *r, struct dax_err *err)
 {
     struct region_guarded *g = &s->region.header->guarded;
-    dax_rc rc = persist_point(&s->persist, PERSIST_P3_BASE, NULL, 0, err);
+    dax_rc rc = persist_point(&s->persist, PERSIST_P3_BASE, err);
     if (rc != DAX_OK)
         return rc;
     struct cursor_slot c = {.lsn = r->lsn,

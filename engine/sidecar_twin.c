@@ -181,7 +181,7 @@ static dax_rc sidecar_cursor_mend(struct sidecar *s, struct persist *p,
     dax_rc rc = sidecar_store(s, p, other, &v->copy[v->newest], sizeof *other, err);
     if (rc != DAX_OK)
         return rc;
-    return persist_point(p, PERSIST_P4_CURSOR, other, sizeof *other, err);
+    return persist_point(p, PERSIST_P4_CURSOR, err);
 }
 
 dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_slot *c,
@@ -203,9 +203,7 @@ dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_
     if (rc == DAX_OK)
         rc = sidecar_store(s, p, twin, c, sizeof *c, err);
     if (rc == DAX_OK)
-        rc = persist_point(p, PERSIST_P4_CURSOR, slot, sizeof *slot, err);
-    if (rc == DAX_OK && p->mode == PERSIST_MSYNC) /* elsewhere a point is a fence, for both */
-        rc = persist_point(p, PERSIST_P4_CURSOR, twin, sizeof *twin, err);
+        rc = persist_point(p, PERSIST_P4_CURSOR, err);
     /* It may be durable or not. Take it back, or the next write would go over the older slot, which
      * is the one that is sure to be. What takes no store cannot be read either. */
     if (rc != DAX_OK) {
@@ -249,7 +247,7 @@ dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_
     if (rc != DAX_OK)
         return rc;
     s->next_seal++;
-    return persist_point(p, PERSIST_P7_SEAL, line, sizeof *line, err);
+    return persist_point(p, PERSIST_P7_SEAL, err);
 }
 
 uint64_t sidecar_sealed(const struct sidecar *s, uint64_t salt)
@@ -436,5 +434,5 @@ dax_rc sidecar_clear_note(struct sidecar *s, struct persist *p, struct dax_err *
     if (rc != DAX_OK)
         return rc;
     atomic_store_explicit(&s->noted, false, memory_order_relaxed);
-    return persist_point(p, PERSIST_P7_SEAL, line, sizeof *line, err);
+    return persist_point(p, PERSIST_P7_SEAL, err);
 }

@@ -55,8 +55,7 @@ PMEMobjpool *__real_pmemobj_open(const char *path, const char *layout);
 void __real_pmemobj_close(PMEMobjpool *pool);
 void __real_persist_init(struct persist *p, enum persist_mode mode, int base_fd);
 void __real_persist_visible(struct persist *p);
-dax_rc __real_persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                            struct dax_err *err);
+dax_rc __real_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err);
 dax_rc __real_mark_set(struct persist *p, uint8_t *header, const struct mark *m,
                        struct dax_err *err);
 dax_rc __real_mark_sweep(struct persist *p, uint8_t *header, struct dax_err *err);
@@ -191,7 +190,7 @@ static void model_fence(struct persist *p)
         hooks_record(OP_FENCE, FILE_BASE, 0, 0, NULL)->tag = current_tag;
 }
 
-static int model_sync_log(struct persist *p, const void *addr, size_t len)
+static int model_sync_log(struct persist *p)
 {
     struct store *s = hooks_store_of(p);
     if (s != hooks.store)
@@ -200,11 +199,7 @@ static int model_sync_log(struct persist *p, const void *addr, size_t len)
         model_fence(p);
         return 0;
     }
-    enum image_file f;
-    uint64_t offset;
-    hooks_locate(s, addr, &f, &offset);
-    hooks_must(f == FILE_SIDE, "a log sync of the database");
-    hooks_record(OP_SYNC_LOG, f, offset, len, NULL)->tag = current_tag;
+    hooks_record(OP_FSYNC, FILE_SIDE, 0, 0, NULL)->tag = current_tag;
     return 0;
 }
 
@@ -244,15 +239,14 @@ void __wrap_persist_visible(struct persist *p)
         __real_persist_visible(p);
 }
 
-dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                            struct dax_err *err)
+dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err)
 {
     if (hooks_drops(tag)) {
         p->points[tag]++;
         return DAX_OK;
     }
     current_tag = (int)tag;
-    dax_rc rc = __real_persist_point(p, tag, addr, len, err);
+    dax_rc rc = __real_persist_point(p, tag, err);
     current_tag = -1;
     return rc;
 }

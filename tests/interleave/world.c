@@ -121,7 +121,7 @@ dax_rc sidecar_cursor_write(struct sidecar *s, struct persist *p, struct cursor_
 {
     (void)s;
     (void)c;
-    return persist_point(p, PERSIST_P4_CURSOR, ring, 64, e);
+    return persist_point(p, PERSIST_P4_CURSOR, e);
 }
 
 dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_t lsn,
@@ -130,7 +130,7 @@ dax_rc sidecar_seal(struct sidecar *s, struct persist *p, uint64_t salt, uint64_
     (void)s;
     (void)salt;
     (void)lsn;
-    return persist_point(p, PERSIST_P7_SEAL, ring, 64, e);
+    return persist_point(p, PERSIST_P7_SEAL, e);
 }
 
 uint64_t owner_start_time(int pid)
@@ -158,16 +158,7 @@ static void ops_fence(struct persist *p)
     il_nt_fence();
 }
 
-static int ops_sync_log(struct persist *p, const void *at, size_t n)
-{
-    (void)p;
-    (void)at;
-    (void)n;
-    il_nt_fence();
-    return 0;
-}
-
-static int ops_sync_base(struct persist *p)
+static int ops_sync(struct persist *p)
 {
     (void)p;
     il_nt_fence();
@@ -187,8 +178,8 @@ static const struct persist_ops ops = {.store = ops_store,
                                        .store_cached = ops_store,
                                        .flush = ops_flush,
                                        .fence = ops_fence,
-                                       .sync_log = ops_sync_log,
-                                       .sync_base = ops_sync_base};
+                                       .sync_log = ops_sync,
+                                       .sync_base = ops_sync};
 
 /* --- the system --------------------------------------------------------------------------------- */
 

@@ -178,15 +178,13 @@ static inline void crash_op_fence(struct persist *p)
     }
 }
 
-static inline int crash_op_sync_log(struct persist *p, const void *addr, size_t len)
+static inline int crash_op_sync_log(struct persist *p)
 {
     crash.step();
-    int e = crash.real->sync_log(p, addr, len);
-    uint64_t from = (uint64_t)((const uint8_t *)addr - (const uint8_t *)crash.store->sidecar.pool);
+    int e = crash.real->sync_log(p);
     if (crash_dropped())
         return e;
-    crash_durable(false, crash.rules == CRASH_FENCE ? 0 : from,
-                  crash.rules == CRASH_FENCE ? UINT64_MAX : from + len, false);
+    crash_durable(false, 0, UINT64_MAX, false);
     if (crash.rules == CRASH_FENCE)
         crash_durable(true, 0, UINT64_MAX, false);
     return e;

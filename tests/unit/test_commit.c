@@ -532,10 +532,10 @@ static int ops_result(int *countdown)
     return EIO;
 }
 
-static int ops_sync_log(struct persist *p, const void *addr, size_t len)
+static int ops_sync_log(struct persist *p)
 {
     note(EVENT_SYNC_LOG);
-    int e = real_ops->sync_log(p, addr, len);
+    int e = real_ops->sync_log(p);
     return e ? e : ops_result(&fail_log);
 }
 

@@ -214,11 +214,9 @@ static int recorder_sync_base(struct persist *p)
     return 0;
 }
 
-static int recorder_sync_log(struct persist *p, const void *addr, size_t len)
+static int recorder_sync_log(struct persist *p)
 {
     (void)p;
-    (void)addr;
-    (void)len;
     ck_abort_msg("the mark is not in the log");
     return 0;
 }

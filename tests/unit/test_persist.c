@@ -1,5 +1,5 @@
 /* test_persist.c: would catch a store that copies the wrong bytes at some length or alignment, an
- * ordering point that syncs the wrong file or range, makes a system call in a cache-line mode, is
+ * ordering point that syncs the wrong file, makes a system call in a cache-line mode, is
  * not counted, or loses an error; a store that is counted for the wrong file or with the wrong lines;
  * one of msync mode that makes more of the page cache dirty than its blocks, that makes a file longer which
  * somebody has cut, or goes on after a write that was refused.
@@ -90,7 +90,7 @@ START_TEST(test_store_and_zero_touch_exactly_their_bytes)
 }
 END_TEST
 
-START_TEST(test_points_of_cache_line_modes_need_no_file_and_no_range)
+START_TEST(test_points_of_cache_line_modes_need_no_file)
 {
     struct persist p;
     struct dax_err err;
@@ -98,7 +98,7 @@ START_TEST(test_points_of_cache_line_modes_need_no_file_and_no_range)
     if (modes[_i] == PERSIST_MSYNC)
         return;
     for (int tag = 0; tag < PERSIST_TAGS; tag++) {
-        unit_ok(persist_point(&p, (enum persist_tag)tag, NULL, 0, &err));
+        unit_ok(persist_point(&p, (enum persist_tag)tag, &err));
         ck_assert_uint_eq(p.points[tag], 1);
     }
 }
@@ -109,8 +109,6 @@ END_TEST
 struct recorder {
     struct persist p; /* first: the operations get its address */
     int logs, bases;
-    const void *addr;
-    size_t len;
     uint64_t points_seen; /* sum of the counters, within the operation */
     int fail_with;
 };
@@ -123,12 +121,10 @@ static uint64_t points_sum(const struct persist *p)
     return sum;
 }
 
-static int record_log(struct persist *p, const void *addr, size_t len)
+static int record_log(struct persist *p)
 {
     struct recorder *r = (struct recorder *)p;
     r->logs++;
-    r->addr = addr;
-    r->len = len;
     r->points_seen = points_sum(p);
     return r->fail_with;
 }
@@ -160,20 +156,15 @@ START_TEST(test_a_point_syncs_its_file_is_counted_first_and_reports_its_name)
 {
     struct recorder r = {0};
     struct dax_err err;
-    uint8_t bytes[10];
     persist_init(&r.p, PERSIST_MSYNC, -1);
     r.p.ops = &record_ops;
-    unit_ok(persist_point(&r.p, tags[_i].tag, bytes, sizeof bytes, &err));
+    unit_ok(persist_point(&r.p, tags[_i].tag, &err));
     ck_assert_int_eq(r.logs, tags[_i].log);
     ck_assert_int_eq(r.bases, !tags[_i].log);
-    if (tags[_i].log) {
-        ck_assert_ptr_eq(r.addr, bytes);
-        ck_assert_uint_eq(r.len, sizeof bytes);
-    }
     ck_assert_uint_eq(r.points_seen, 1);
     ck_assert_uint_eq(r.p.points[tags[_i].tag], 1);
     r.fail_with = EIO;
-    unit_fails(persist_point(&r.p, tags[_i].tag, bytes, sizeof bytes, &err), DAX_IO_WRITE,
+    unit_fails(persist_point(&r.p, tags[_i].tag, &err), DAX_IO_WRITE,
                tags[_i].name);
     ck_assert_int_eq(err.sys_errno, EIO);
     ck_assert_uint_eq(r.p.points[tags[_i].tag], 2);
@@ -210,9 +201,9 @@ START_TEST(test_bytes_are_counted_for_the_file_that_they_go_to)
     ck_assert_uint_eq(p.counts.fences, cache_line);
     ck_assert_uint_eq(p.counts.syncs, 0);
     if (cache_line)
-        unit_ok(persist_point(&p, PERSIST_P2_RECORD, sidecar, 64, &err));
+        unit_ok(persist_point(&p, PERSIST_P2_RECORD, &err));
     else
-        unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
+        unit_ok(persist_point(&p, PERSIST_P3_BASE, &err));
     ck_assert_uint_eq(p.counts.fences, cache_line ? 2 : 0);
     ck_assert_uint_eq(p.counts.syncs, !cache_line);
     file_drop(&side);
@@ -280,12 +271,12 @@ START_TEST(test_msync_stores_go_to_their_place_in_their_file)
         char got[64], want[64];
         memset(want, 'a' + (int)i, sizeof want);
         persist_store(&p, f.map + at[i], want, sizeof want);
-        unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
+        unit_ok(persist_point(&p, PERSIST_P3_BASE, &err));
         ck_assert_int_eq(pread(f.fd, got, 64, (off_t)(4096 + at[i])), 64);
         ck_assert_mem_eq(got, want, 64);
         ck_assert_mem_eq(f.map + at[i], want, 64);
         persist_store(&p, side.map + at[i], want, sizeof want);
-        unit_ok(persist_point(&p, PERSIST_P2_RECORD, side.map + at[i], 64, &err));
+        unit_ok(persist_point(&p, PERSIST_P2_RECORD, &err));
         ck_assert_int_eq(pread(side.fd, got, 64, (off_t)at[i]), 64);
         ck_assert_mem_eq(got, want, 64);
     }
@@ -302,21 +293,21 @@ START_TEST(test_msync_errors_come_back_with_their_errno)
     struct persist p;
     struct dax_err err;
     persist_init(&p, PERSIST_MSYNC, -1);
-    unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
+    unit_fails(persist_point(&p, PERSIST_P3_BASE, &err), DAX_IO_WRITE, "P3");
     ck_assert_int_eq(err.sys_errno, EBADF);
     ck_assert(strstr(err.text, "fdatasync of the database"));
-    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, &p, 64, &err), DAX_IO_WRITE, "P4");
+    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, &err), DAX_IO_WRITE, "P4");
     ck_assert_int_eq(err.sys_errno, EBADF);
     ck_assert(strstr(err.text, "sync of the log"));
     /* Each its own. */
     struct file f;
     file_make(&f, "one", 4096, 0);
     persist_set_sidecar(&p, f.fd, f.map, f.bytes, f.map, f.bytes);
-    unit_fails(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err), DAX_IO_WRITE, "P3");
-    unit_ok(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err));
+    unit_fails(persist_point(&p, PERSIST_P3_BASE, &err), DAX_IO_WRITE, "P3");
+    unit_ok(persist_point(&p, PERSIST_P4_CURSOR, &err));
     persist_init(&p, PERSIST_MSYNC, f.fd);
-    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, f.map, 64, &err), DAX_IO_WRITE, "P4");
-    unit_ok(persist_point(&p, PERSIST_P3_BASE, NULL, 0, &err));
+    unit_fails(persist_point(&p, PERSIST_P4_CURSOR, &err), DAX_IO_WRITE, "P4");
+    unit_ok(persist_point(&p, PERSIST_P3_BASE, &err));
     file_drop(&f);
 }
 END_TEST
@@ -416,7 +407,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_modes_have_the_names_that_users_see);
     tcase_add_loop_test(tc, test_store_and_zero_touch_exactly_their_bytes, 0, 3);
-    tcase_add_loop_test(tc, test_points_of_cache_line_modes_need_no_file_and_no_range, 0, 3);
+    tcase_add_loop_test(tc, test_points_of_cache_line_modes_need_no_file, 0, 3);
     tcase_add_loop_test(tc, test_a_point_syncs_its_file_is_counted_first_and_reports_its_name, 0,
                         PERSIST_TAGS);
     tcase_add_loop_test(tc, test_bytes_are_counted_for_the_file_that_they_go_to, 0, 3);

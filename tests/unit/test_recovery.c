@@ -596,9 +596,9 @@ static const struct persist_ops *copied_ops;
 static const char *copying_from, *copying_to;
 
 /* A copy of the files just behind P2. */
-static int copying_sync_log(struct persist *p, const void *addr, size_t len)
+static int copying_sync_log(struct persist *p)
 {
-    int e = copied_ops->sync_log(p, addr, len);
+    int e = copied_ops->sync_log(p);
     if (copying_to)
         db_copy(copying_from, copying_to);
     copying_to = NULL;

@@ -346,10 +346,10 @@ static void view_zero(struct persist *p, void *dst, size_t len)
     real_ops->zero(p, dst, len);
 }
 
-static int view_sync_log(struct persist *p, const void *addr, size_t len)
+static int view_sync_log(struct persist *p)
 {
     view_take();
-    return real_ops->sync_log(p, addr, len);
+    return real_ops->sync_log(p);
 }
 
 static int view_sync_base(struct persist *p)

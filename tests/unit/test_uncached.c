@@ -127,7 +127,7 @@ static void side_store(struct side *s, size_t at, const uint8_t *from, size_t le
 static void side_sync(struct side *s, enum persist_tag tag)
 {
     struct dax_err err;
-    unit_ok(persist_point(&s->p, tag, s->map + LEAD, 64, &err));
+    unit_ok(persist_point(&s->p, tag, &err));
 }
 
 /* The whole file, past the buffer, and as it is mapped. */
@@ -272,12 +272,12 @@ START_TEST(test_an_error_is_the_points_and_the_next_one_tries_again)
         unsigned syncs = kernel.fdatasyncs;
         side_store(s, 6 * 4096 + 640, record_of(448), 448);
         bool full = codes[i] == ENOSPC || codes[i] == EDQUOT;
-        unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, s->map + 6 * 4096 + 640, 448, &err),
+        unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, &err),
                    full ? DAX_FULL : DAX_IO_WRITE,
                    full ? "no space to write the log's blocks at P2"
                         : "the sync of the log failed");
         ck_assert_int_eq(err.sys_errno, codes[i]);
-        unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, s->map + 6 * 4096 + 640, 448, &err),
+        unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, &err),
                    full ? DAX_FULL : DAX_IO_WRITE, "P2");
         kernel.fail = 0;
         side_store(s, 6 * 4096 + 640, record_of(64), 64); /* log.c makes it invalid */

@@ -122,15 +122,12 @@ void __wrap_persist_init(struct persist *p, enum persist_mode mode, int base_fd)
     p->ops = &halting;
 }
 
-dax_rc __real_persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                            struct dax_err *err);
-dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                            struct dax_err *err);
-dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, const void *addr, size_t len,
-                            struct dax_err *err)
+dax_rc __real_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err);
+dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err);
+dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err)
 {
     static const char *const names[] = {"P1", "P2", "P3", "P4", "P5", "P6", "P7"};
-    dax_rc rc = __real_persist_point(p, tag, addr, len, err);
+    dax_rc rc = __real_persist_point(p, tag, err);
     points++;
     last_point = names[tag];
     return rc;
