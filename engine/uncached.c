@@ -25,6 +25,9 @@
 /* Records that are larger, or lie in more blocks, go through the page cache: there the copy is what counts. */
 #define UNCACHED_BYTES (64 * DAX_KIB)
 
+/* A file system that will not write a whole block says so by an error the next time it is asked. */
+#define UNCACHED_IDLE_WRITES 3u
+
 static uint64_t uncached_floor(uint64_t at)
 {
     return at & ~(UNCACHED_BLOCK - 1);
@@ -97,14 +100,16 @@ bool uncached_store(struct uncached *u, uint64_t offset, const void *src, size_t
 
 int uncached_sync(struct uncached *u)
 {
+    unsigned idle = 0; /* writes in a row of less than a block, which say nothing of why */
     for (uint64_t done = 0; u->dirty && done < u->bytes;) {
         ssize_t n = pwrite(u->fd, u->buffer + done, u->bytes - done, (off_t)(u->from + done));
-        if (n == 0)
-            return EIO;
-        if (n > 0)
-            done = uncached_floor(done + (uint64_t)n);
-        else if (errno != EINTR)
+        if (n < 0 && errno != EINTR)
             return errno;
+        uint64_t blocks = uncached_floor(n > 0 ? (uint64_t)n : 0);
+        idle = blocks || n < 0 ? 0 : idle + 1;
+        if (idle == UNCACHED_IDLE_WRITES)
+            return EIO;
+        done += blocks;
     }
     u->dirty = false;
     return 0;

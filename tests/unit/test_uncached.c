@@ -27,6 +27,7 @@ static struct {
     int fd;   /* whose pwrites are counted, and not as they should be: */
     int fail; /* with this errno */
     size_t short_by;
+    bool trickles; /* a sector a time */
     unsigned writes;
     unsigned fdatasyncs;
 } kernel;
@@ -42,7 +43,7 @@ ssize_t __wrap_pwrite(int fd, const void *from, size_t n, off_t at)
         errno = kernel.fail;
         return -1;
     }
-    size_t less = kernel.short_by < n ? n - kernel.short_by : n;
+    size_t less = kernel.trickles ? 512 : kernel.short_by < n ? n - kernel.short_by : n;
     kernel.short_by = 0; /* once */
     /* Whole blocks, as O_DIRECT wants them; so what is said to be written may be less. */
     ssize_t done = __real_pwrite(fd, from, (less + 4095) & ~(size_t)4095, at);
@@ -290,6 +291,26 @@ START_TEST(test_an_error_is_the_points_and_the_next_one_tries_again)
 }
 END_TEST
 
+START_TEST(test_writes_that_do_not_get_on_are_an_error)
+{
+    struct side *s = side_make(_i);
+    struct dax_err err;
+    random_state = 6;
+    if (s->p.uncached.buffer) {
+        kernel.trickles = true;
+        kernel.writes = 0;
+        side_store(s, 5 * 4096 + 64, record_of(448), 448);
+        unit_fails(persist_point(&s->p, PERSIST_P2_RECORD, &err), DAX_IO_WRITE, "P2");
+        ck_assert_int_eq(err.sys_errno, EIO);
+        ck_assert_uint_le(kernel.writes, 10);
+        kernel.trickles = false;
+        side_sync(s, PERSIST_P2_RECORD);
+        side_check(s, "after a trickle", 0);
+    }
+    side_drop(s);
+}
+END_TEST
+
 /* From then on everything goes through the page cache. */
 START_TEST(test_a_file_system_that_refuses_is_asked_once)
 {
@@ -381,6 +402,7 @@ int main(void)
     tcase_add_loop_test(tc, test_stores_that_are_not_records_get_there_as_well, 0, 2);
     tcase_add_loop_test(tc, test_a_write_that_is_cut_short_goes_on, 0, 2);
     tcase_add_loop_test(tc, test_an_error_is_the_points_and_the_next_one_tries_again, 0, 2);
+    tcase_add_loop_test(tc, test_writes_that_do_not_get_on_are_an_error, 0, 2);
     tcase_add_loop_test(tc, test_a_file_system_that_refuses_is_asked_once, 0, 4);
     tcase_add_loop_test(tc, test_a_file_that_was_cut_is_not_made_longer_again, 0, 2);
     tcase_add_loop_test(tc, test_another_file_under_the_name_is_not_stored_to, 0, 2);
