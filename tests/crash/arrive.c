@@ -215,7 +215,6 @@ static bool arrive_reaches(const struct op *o, const struct item *i)
         return i->meta == META_NO && i->file == FILE_SIDE &&
                i->offset / DAX_PAGE_BYTES >= o->offset / DAX_PAGE_BYTES &&
                i->offset / DAX_PAGE_BYTES <= (o->offset + o->len - 1) / DAX_PAGE_BYTES;
-    case OP_SYNC_BASE: return i->file == FILE_BASE && i->meta != META_NAMES;
     case OP_FSYNC: return i->file == o->file && i->meta != META_NAMES;
     case OP_FSYNC_DIR: return i->meta == META_NAMES;
     default: return false;
@@ -238,6 +237,7 @@ void arrive_op(struct arrive *a, size_t op)
     case OP_CACHED:
     case OP_WRITE:
     case OP_POOL: arrive_add_data(a, op); return;
+    case OP_RECORD: return;
     case OP_FLUSH: arrive_write_back(a, o); return;
     case OP_SIZE:
         arrive_add_meta(a, op, o->file == FILE_BASE ? META_BASE_SIZE : META_SIDE_SIZE);

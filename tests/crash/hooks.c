@@ -2,7 +2,9 @@
  *
  * Addresses become offsets in the files, system calls on their descriptors become operations of the
  * trace. In a process that records, the real calls are made as well, but for syncs, which mean
- * nothing on the tests' own file system.
+ * nothing on the tests' own file system. For the cache-line rules there is a table of persist operations here;
+ * in msync mode everything is a system call, so the engine's own table runs, page cache and what goes past it
+ * included.
  *
  * Forced here: the persistence mode that the rules are for (a tmpfs would be "volatile", and leave
  * out the syncs of sizes), random numbers from a seed, and on request a ring that is a part of what
@@ -38,7 +40,9 @@ enum fd_role {
 struct hooks hooks = {.drop = DROP_NONE};
 
 static uint8_t fd_roles[FDS];
+static int fd_flags[FDS];     /* of its open */
 static int current_tag = -1;  /* point that is being passed */
+static bool current_drop;     /* it is to be left out: what it stores is stored, and not durable */
 static int current_mark = -1; /* DROP_MARK_..., while the mark is being changed */
 
 int __real_open(const char *path, int flags, ...);
@@ -186,29 +190,13 @@ static void model_zero(struct persist *p, void *dst, size_t len)
 
 static void model_fence(struct persist *p)
 {
-    if (hooks_store_of(p) == hooks.store)
+    if (hooks_store_of(p) == hooks.store && !current_drop)
         hooks_record(OP_FENCE, FILE_BASE, 0, 0, NULL)->tag = current_tag;
 }
 
-static int model_sync_log(struct persist *p)
+static int model_sync(struct persist *p)
 {
-    struct store *s = hooks_store_of(p);
-    if (s != hooks.store)
-        return 0;
-    if (hooks.rules == RULES_FENCE) {
-        model_fence(p);
-        return 0;
-    }
-    hooks_record(OP_FSYNC, FILE_SIDE, 0, 0, NULL)->tag = current_tag;
-    return 0;
-}
-
-static int model_sync_base(struct persist *p)
-{
-    if (hooks.rules == RULES_FENCE)
-        model_fence(p);
-    else if (hooks_store_of(p) == hooks.store)
-        hooks_record(OP_SYNC_BASE, FILE_BASE, 0, 0, NULL)->tag = current_tag;
+    model_fence(p);
     return 0;
 }
 
@@ -218,14 +206,34 @@ static const struct persist_ops model_ops = {
     .store_cached = model_store_cached,
     .flush = model_flush,
     .fence = model_fence,
-    .sync_log = model_sync_log,
-    .sync_base = model_sync_base,
+    .sync_log = model_sync,
+    .sync_base = model_sync,
 };
+
+/* The engine's own operations of msync mode. The newest record is told of: a write of whole blocks has
+ * more in it. */
+static const struct persist_ops *msync_ops;
+
+static void msync_store(struct persist *p, void *dst, const void *src, size_t len)
+{
+    if ((uintptr_t)dst - p->ring < p->ring_bytes && hooks_store_of(p) == hooks.store)
+        hooks_record(OP_RECORD, FILE_SIDE, (uintptr_t)dst - p->sidecar, len, NULL);
+    msync_ops->store(p, dst, src, len);
+}
 
 void __wrap_persist_init(struct persist *p, enum persist_mode mode, int base_fd)
 {
+    static struct persist_ops told;
     __real_persist_init(p, mode, base_fd);
-    p->ops = &model_ops;
+    if (hooks.rules == RULES_MSYNC) {
+        hooks_must(mode == PERSIST_MSYNC, "not in msync mode");
+        told = *p->ops;
+        msync_ops = p->ops;
+        told.store = msync_store;
+        p->ops = &told;
+    } else {
+        p->ops = &model_ops;
+    }
     struct store *s = hooks_store_of(p);
     if (s->base.path && strcmp(s->base.path, image.path[FILE_BASE]) == 0)
         hooks.store = s;
@@ -241,13 +249,12 @@ void __wrap_persist_visible(struct persist *p)
 
 dax_rc __wrap_persist_point(struct persist *p, enum persist_tag tag, struct dax_err *err)
 {
-    if (hooks_drops(tag)) {
-        p->points[tag]++;
-        return DAX_OK;
-    }
+    current_drop = hooks_drops((int)tag);
     current_tag = (int)tag;
     dax_rc rc = __real_persist_point(p, tag, err);
     current_tag = -1;
+    p->sidecar_dirty |= current_drop; /* the next point's turn, if it is another one */
+    current_drop = false;
     return rc;
 }
 
@@ -406,11 +413,13 @@ int __wrap_open(const char *path, int flags, ...)
     enum fd_role role = hooks_role(path);
     bool made = flags & O_CREAT && role != FD_OTHER && access(path, F_OK) != 0;
     hooks_must(!made || !hooks.undo, "a state that is checked in place makes %s", path);
-    int fd = __real_open(path, flags, mode);
+    /* Not every tmpfs does O_DIRECT; what it changes is taken down here. */
+    int fd = __real_open(path, role == FD_SIDE ? flags & ~O_DIRECT : flags, mode);
     if (fd < 0)
         return fd;
     hooks_must(fd < FDS, "too many descriptors");
     fd_roles[fd] = (uint8_t)role;
+    fd_flags[fd] = flags;
     if (made)
         hooks_record(OP_NAME, hooks_file(role),
                      hooks_is_unfinished(path) ? NAME_UNFINISHED : NAME_OWN, 0, NULL);
@@ -422,6 +431,21 @@ int __wrap_close(int fd)
     if (fd >= 0 && fd < FDS)
         fd_roles[fd] = FD_OTHER;
     return __real_close(fd);
+}
+
+/* Past the page cache. What was in it of the same place is written out first, so a sector that is written as it
+ * is there is no news. */
+static void hooks_record_direct(int fd, const uint8_t *bytes, size_t len, uint64_t offset)
+{
+    const uint8_t *now = hooks.store->sidecar.pool + offset;
+    const size_t sector = 512;
+    hooks_must(hooks_fd(fd) == FD_SIDE && offset % sector == 0 && len % sector == 0,
+               "a direct write that is not of sectors, or not of the sidecar's");
+    for (size_t at = 0; at < len; at += sector)
+        if (memcmp(now + at, bytes + at, sector) != 0)
+            hooks_record(OP_WRITE, FILE_SIDE, offset + at, sector, bytes + at);
+    if (fd_flags[fd] & O_DSYNC && !current_drop)
+        hooks_record(OP_SYNC_LOG, FILE_SIDE, offset, len, NULL)->tag = current_tag;
 }
 
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
@@ -438,6 +462,8 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
             image_note_size((uint64_t)offset + len);
         if (extends)
             hooks_record(OP_SIZE, hooks_file(role), (uint64_t)offset + len, len, buf);
+        else if (fd_flags[fd] & O_DIRECT)
+            hooks_record_direct(fd, buf, len, (uint64_t)offset);
         else
             hooks_record(OP_WRITE, hooks_file(role), (uint64_t)offset, len, buf);
     }
@@ -524,12 +550,12 @@ static void hooks_record_pool(int fd)
 static int hooks_fsync(int fd, int drop)
 {
     enum fd_role role = hooks_fd(fd);
-    if (role == FD_OTHER || !hooks.record || (drop != DROP_NONE && hooks_drops(drop)))
+    if (role == FD_OTHER || !hooks.record || current_drop || (drop != DROP_NONE && hooks_drops(drop)))
         return 0;
     if (role == FD_DIR)
         hooks_record(OP_FSYNC_DIR, FILE_BASE, 0, 0, NULL);
     else
-        hooks_record(OP_FSYNC, hooks_file(role), 0, 0, NULL);
+        hooks_record(OP_FSYNC, hooks_file(role), 0, 0, NULL)->tag = current_tag;
     return 0;
 }
 

@@ -10,12 +10,12 @@ enum op_kind {
     OP_CACHED,    /* the same, and they stay in the processor's cache: a fence does not reach them ... */
     OP_FLUSH,     /* ... before a flush of the range */
     OP_WRITE,     /* the same with pwrite: a fence does not reach it */
+    OP_RECORD,    /* stores nothing: the newest record of the log is here */
     OP_POOL,      /* bytes that libpmemobj stored while it made the pool */
     OP_SIZE,      /* the file's size; bytes: what an extending pwrite put there with it */
     OP_NAME,      /* what the directory says of the file: offset is an enum image_name */
     OP_FENCE,     /* tag: the point, or -1: an untagged one */
-    OP_SYNC_LOG,  /* a range of the sidecar */
-    OP_SYNC_BASE, /* the database */
+    OP_SYNC_LOG,  /* blocks of the sidecar */
     OP_FSYNC,     /* a whole file, size included */
     OP_FSYNC_DIR, /* the directory */
     OP_BEGIN,     /* transaction `offset` is in flight */

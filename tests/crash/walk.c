@@ -7,15 +7,16 @@
  *                     pwritten ones and sizes excepted, which wait for an fsync. Of the others any
  *                     subset has arrived, of a line any of its 8-byte words: a line can be evicted
  *                     at any moment, and is not written as a whole.
- *   msync rules       An item is what one store put into one sector of 512 bytes. A log sync makes
- *                     its pages certain, a database sync all of the database. The kernel writes a
+ *   msync rules       An item is what one store put into one sector of 512 bytes. The kernel writes a
  *                     page back when it likes and a disk its sectors in any order, so each sector is
  *                     as it was at some moment: the first so many of its items. The last of them may
- *                     be torn at a word, the page having been copied while it was stored to.
+ *                     be torn at a word, the page having been copied while it was stored to. A write past
+ *                     the page cache that is durable when it returns makes all of its blocks certain.
  *
  * An fsync makes all of its file certain, the size included. Sizes and names are journalled by the file
  * system: of each file's, and of the directory's, a first part has arrived. An extending pwrite's
- * bytes come with the size, as file systems write data before the size that covers it. Arrived items are put into the image in the order of the stores, so a later one wins.
+ * bytes come with the size, as file systems write data before the size that covers it. Arrived items are put
+ * into the image in the order of the stores, so a later one wins.
  *
  * States are made just before each operation that makes something certain or changes what recovery
  * must find. A store in between adds an item, and every subset without it comes up again there.
@@ -229,7 +230,7 @@ static bool walk_point(struct arrive *a, const struct requirement *r, size_t op,
 
 static bool walk_is_point(enum op_kind kind)
 {
-    return kind >= OP_NAME && !(kind == OP_FENCE && hooks.rules == RULES_MSYNC);
+    return kind >= OP_NAME;
 }
 
 /* What the operation changes of the requirement. */
@@ -240,8 +241,8 @@ static void walk_require(struct requirement *r, const struct op *op)
     } else if (op->kind == OP_ACK) {
         r->in_flight = false;
         r->acked++;
-    } else if (op->kind == OP_STORE && op->file == FILE_SIDE && op->offset >= hooks.ring_from &&
-               op->offset < hooks.twin_from) {
+    } else if ((op->kind == OP_STORE || op->kind == OP_RECORD) && op->file == FILE_SIDE &&
+               op->offset >= hooks.ring_from && op->offset < hooks.twin_from) {
         r->record = op->offset;
         r->record_len = op->len;
     }
