@@ -277,7 +277,7 @@ static void measure_memory(const struct bench *b)
 {
     static const unsigned numbers[] = {1, 10, 100};
     static struct kv *all[100];
-    unsigned most = subject_keeps_nothing(b->subject) ? 1 : (unsigned)bench_scale(b, 100, 100, 10);
+    unsigned most = subject_is_alone(b->subject) ? 1 : (unsigned)bench_scale(b, 100, 100, 10);
     uint64_t random = b->seed;
     char parameter[32];
     unsigned open = 0;

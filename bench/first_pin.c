@@ -121,8 +121,8 @@ int main(int argc, char **argv)
                              {.name = "sparse", .row_bytes = 3000}};
     struct bench b;
     bench_start(&b, argc, argv);
-    if (!subject_is_dax(b.subject))
-        bench_skip("has no probe");
+    if (!subject_is_dax(b.subject) || subject_is_alone(b.subject))
+        bench_skip("has no probe, or that of dax");
     uint64_t bytes = bench_scale(&b, 300, 50, 1) << 20, rounds = bench_scale(&b, 9, 5, 1);
     for (unsigned k = 0; k < 2; k++)
         make_database(&b, &shapes[k], bytes);

@@ -215,8 +215,8 @@ int main(int argc, char **argv)
     struct bench b;
     struct reader before, reader;
     bench_start(&b, argc, argv);
-    if (subject_keeps_nothing(b.subject))
-        bench_skip("each connection to :memory: is a database of its own");
+    if (subject_is_alone(b.subject))
+        bench_skip("there is no second connection to it, or it is as dax");
     if (b.subject == SUBJECT_ROLLBACK)
         bench_skip("a reader keeps the writer out");
     struct pinned p = {.bench = &b,

@@ -11,6 +11,10 @@
  *                                  log_live bytes); log_live B; commits 1 (in the log); clean s: opening
  *                                  again after a clean close; replay ratio: open - clean to copy
  *
+ *   recovery, database=MB;log=MB;updated=MB   the same, where updates reach only the first so many MB: the log of a
+ *                                  small database beside a large one. Anywhere in a large database they change
+ *                                  more pages, and each is a page fault.
+ *
  * The same bytes of log are ten times as many commits for dax as for a WAL: see commits.
  */
 #include <errno.h>
@@ -40,7 +44,8 @@
 struct recovery {
     const struct bench *bench;
     uint64_t database_mib;
-    uint64_t log_mib; /* live */
+    uint64_t log_mib;     /* live */
+    uint64_t updated_mib; /* of the table, from its beginning */
     char name[64];
     char parameters[64]; /* of the URI */
 };
@@ -51,6 +56,11 @@ struct told {
     uint64_t updates; /* since the table was made: the last one's number is in its row */
     uint64_t live;    /* bytes of log */
 };
+
+static uint64_t recovery_rows(uint64_t mib)
+{
+    return (mib << 20) / ROW_BYTES;
+}
 
 static sqlite3 *open_database(const struct recovery *r)
 {
@@ -68,7 +78,7 @@ static void make_database(const struct recovery *r)
     sql_run(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, number INTEGER, v BLOB)");
     sql_run(db, "BEGIN");
     sqlite3_stmt *insert = sql_prepare(db, "INSERT INTO t VALUES(?, ?, ?)");
-    uint64_t rows = (r->database_mib << 20) / ROW_BYTES;
+    uint64_t rows = recovery_rows(r->database_mib);
     for (uint64_t id = 1; id <= rows; id++) {
         random_fill(&d.state, value, VALUE_BYTES);
         sqlite3_bind_int64(insert, 1, (sqlite3_int64)id);
@@ -106,7 +116,7 @@ static _Noreturn void run_child(const struct recovery *r, struct told *told, int
     sqlite3 *db = open_database(r);
     if (!subject_is_dax(r->bench->subject))
         sql_run(db, "PRAGMA wal_autocheckpoint = 0");
-    int64_t rows = sql_number(db, "SELECT max(id) FROM t");
+    int64_t rows = (int64_t)recovery_rows(r->updated_mib);
     sqlite3_stmt *update = sql_prepare(db, "UPDATE t SET number = ?2, v = ?3 WHERE id = ?1");
     uint64_t since = told->updates;
     told->live = 0;
@@ -249,8 +259,11 @@ static void measure_once(const struct recovery *r, struct told *told)
     sql_close(db);
     double clean = time_open(r, &db);
     sql_close(db);
-    snprintf(parameter, sizeof(parameter), "database=%llu;log=%llu",
-             (unsigned long long)r->database_mib, (unsigned long long)r->log_mib);
+    int n = snprintf(parameter, sizeof(parameter), "database=%llu;log=%llu",
+                     (unsigned long long)r->database_mib, (unsigned long long)r->log_mib);
+    if (r->updated_mib != r->database_mib)
+        snprintf(parameter + n, sizeof(parameter) - (size_t)n, ";updated=%llu",
+                 (unsigned long long)r->updated_mib);
     report("recovery", parameter, "open", crashed, "s");
     report("recovery", parameter, "cpu", (double)cpu / 1e9, "s");
     report("recovery", parameter, "kernel", system_seconds(&after) - system_seconds(&before), "s");
@@ -263,10 +276,14 @@ static void measure_once(const struct recovery *r, struct told *told)
     report("recovery", parameter, "commits", (double)told->commits, "1");
 }
 
-static void measure(const struct bench *b, uint64_t database_mib, uint64_t log_mib,
+/* few_mib: repeated with updates of no more than the first so many MiB; 0: not. */
+static void measure(const struct bench *b, uint64_t database_mib, uint64_t log_mib, uint64_t few_mib,
                     uint64_t repeats)
 {
-    struct recovery r = {.bench = b, .database_mib = database_mib, .log_mib = log_mib};
+    struct recovery r = {.bench = b,
+                         .database_mib = database_mib,
+                         .log_mib = log_mib,
+                         .updated_mib = database_mib};
     snprintf(r.name, sizeof(r.name), "recovery-%llu-%llu", (unsigned long long)database_mib,
              (unsigned long long)log_mib);
     /* libpmemobj takes 4.3 MiB of a sidecar; a committer checkpoints when six sevenths of what is left
@@ -280,6 +297,9 @@ static void measure(const struct bench *b, uint64_t database_mib, uint64_t log_m
         bench_die("mmap", strerror(errno));
     run_maker(&r);
     for (uint64_t i = 0; i < repeats; i++)
+        measure_once(&r, told);
+    r.updated_mib = few_mib;
+    for (uint64_t i = 0; few_mib && i < repeats; i++)
         measure_once(&r, told);
     sqlite3 *db = open_database(&r);
     check_pages(db);
@@ -302,10 +322,10 @@ int main(int argc, char **argv)
     uint64_t repeats = bench_scale(&b, 3, 3, 1);
     uint64_t database_count = bench_scale(&b, 3, 2, 0), log_count = bench_scale(&b, 2, 1, 0);
     if (b.size == BENCH_TINY)
-        measure(&b, 1, 1, 1);
+        measure(&b, 2, 1, 1, 1);
     for (uint64_t i = 0; i < database_count; i++)
-        measure(&b, databases[i], 8, repeats);
+        measure(&b, databases[i], 8, i > 0 ? databases[0] : 0, repeats);
     for (uint64_t i = 0; i < log_count; i++)
-        measure(&b, databases[0], logs[i], repeats);
+        measure(&b, databases[0], logs[i], 0, repeats);
     return 0;
 }

@@ -158,7 +158,7 @@ int main(int argc, char **argv)
         bench_die("load", sqlite3_errmsg(db));
     run_clients(&r, db, 1, &told);
     r.transactions /= CLIENTS_MAX;
-    if (!subject_keeps_nothing(b.subject)) /* each of its connections is a database of its own */
+    if (!subject_is_alone(b.subject))
         run_clients(&r, db, CLIENTS_MAX, &told);
     sql_close(db);
     return 0;

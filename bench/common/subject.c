@@ -16,10 +16,15 @@
 #endif
 
 static const char *const subject_names[SUBJECTS] = {
-    [SUBJECT_DAX] = "dax",           [SUBJECT_DAX_EMBEDDED] = "dax-embedded",
-    [SUBJECT_WAL_FULL] = "wal-full", [SUBJECT_WAL_NORMAL] = "wal-normal",
-    [SUBJECT_WAL_MMAP] = "wal-mmap", [SUBJECT_ROLLBACK] = "rollback",
-    [SUBJECT_MEMORY] = "memory",     [SUBJECT_MEMDB] = "memdb",
+    [SUBJECT_DAX] = "dax",
+    [SUBJECT_DAX_EXCLUSIVE] = "dax-exclusive",
+    [SUBJECT_DAX_EMBEDDED] = "dax-embedded",
+    [SUBJECT_WAL_FULL] = "wal-full",
+    [SUBJECT_WAL_NORMAL] = "wal-normal",
+    [SUBJECT_WAL_MMAP] = "wal-mmap",
+    [SUBJECT_ROLLBACK] = "rollback",
+    [SUBJECT_MEMORY] = "memory",
+    [SUBJECT_MEMDB] = "memdb",
     [SUBJECT_LMDB] = "lmdb",
 };
 
@@ -180,7 +185,7 @@ void bench_start(struct bench *b, int argc, char **argv)
     bench_start_bare(b, argc, argv);
     if (b->subject == SUBJECT_DAX_EMBEDDED)
         initialize_embedded();
-    if (b->subject == SUBJECT_DAX)
+    if (b->subject == SUBJECT_DAX || b->subject == SUBJECT_DAX_EXCLUSIVE)
         load_extension(b->extension);
 }
 
@@ -207,6 +212,7 @@ uint64_t bench_scale(const struct bench *b, uint64_t full, uint64_t quick, uint6
 static const char *pragmas_of(enum subject s)
 {
     switch (s) {
+    case SUBJECT_DAX_EXCLUSIVE: return "PRAGMA locking_mode=EXCLUSIVE";
     case SUBJECT_WAL_FULL: return "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL";
     case SUBJECT_WAL_NORMAL: return "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL";
     case SUBJECT_WAL_MMAP:

@@ -20,6 +20,8 @@
  * Subjects:
  *
  *   dax           unmodified SQLite with the extension loaded; zero-copy reads, every default
+ *   dax-exclusive dax with locking_mode=EXCLUSIVE: the only connection that may write, as that to a :memory:
+ *                 database is
  *   dax-embedded  libdaxlite linked and initialised (a program of its own, PROGRAM-embedded, which
  *                 bench_start executes: what it links may change the process's allocator)
  *   wal-full, wal-normal    stock SQLite, journal_mode=WAL, synchronous=FULL / NORMAL
@@ -42,6 +44,7 @@
 
 enum subject {
     SUBJECT_DAX,
+    SUBJECT_DAX_EXCLUSIVE,
     SUBJECT_DAX_EMBEDDED,
     SUBJECT_WAL_FULL,
     SUBJECT_WAL_NORMAL,
@@ -93,13 +96,19 @@ _Noreturn void bench_skip(const char *reason);
 
 static inline bool subject_is_dax(enum subject s)
 {
-    return s == SUBJECT_DAX || s == SUBJECT_DAX_EMBEDDED;
+    return s == SUBJECT_DAX || s == SUBJECT_DAX_EXCLUSIVE || s == SUBJECT_DAX_EMBEDDED;
 }
 
 /* Each open is a database of its own, nothing is stored. */
 static inline bool subject_keeps_nothing(enum subject s)
 {
     return s == SUBJECT_MEMORY || s == SUBJECT_MEMDB;
+}
+
+/* A second connection to the database cannot write, or is to another database. */
+static inline bool subject_is_alone(enum subject s)
+{
+    return subject_keeps_nothing(s) || s == SUBJECT_DAX_EXCLUSIVE;
 }
 
 /* Stock SQLite with a file. */

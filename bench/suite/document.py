@@ -33,19 +33,20 @@ def table(head, rows):
 
 def marks_section(verdicts):
     rows = []
-    for mark, summary, cpu, met, floor in verdicts:
+    for mark, summary, cpu, met, floor, alone in verdicts:
         bound = f"{'<=' if mark.at_most else '>='} {mark.bound:g}"
         word = "not measured" if met is None else "met" if met else "**not met**"
         rows.append([mark.what, bound, spread(summary) if summary else "-",
                      str(summary.rounds) if summary else "-", spread(cpu) if cpu else "-",
-                     spread(floor) if floor else "-", word, mark.note])
+                     spread(floor) if floor else "-", word, spread(alone) if alone else "-", mark.note])
     met = sum(1 for v in verdicts if v.met)
     measured = sum(1 for v in verdicts if v.met is not None)
     return (["## Marks", "",
              f"{met} of {measured} that were measured are met. Ratios are medians of the rounds' ratios,"
              " with the least and the greatest. Floor: stock SQLite on its memdb VFS in daxlite's place,"
-             " which keeps bytes in DRAM and does nothing else.", ""]
-            + table(["what", "mark", "measured", "rounds", "by CPU time", "floor", "", "note"], rows))
+             " which keeps bytes in DRAM and does nothing else. EXCLUSIVE: daxlite with locking_mode=EXCLUSIVE,"
+             " the only connection that may write, as that to a `:memory:` database is.", ""]
+            + table(["what", "mark", "measured", "rounds", "by CPU time", "floor", "", "EXCLUSIVE", "note"], rows))
 
 
 def program_section(samples, medium, program):

@@ -12,7 +12,8 @@ from samples import Key
 # floor: the same ratio of memdb, where there is one.
 Mark = collections.namedtuple("Mark", "what number bound at_most note floor", defaults=(None,))
 Ratio = collections.namedtuple("Ratio", "over under")
-Verdict = collections.namedtuple("Verdict", "mark summary cpu met floor")
+# alone: the ratio under locking_mode=EXCLUSIVE, where that was measured.
+Verdict = collections.namedtuple("Verdict", "mark summary cpu met floor alone")
 
 TMPFS, DISK = "tmpfs", "disk"
 
@@ -86,8 +87,12 @@ MARKS = [
          times(*UPDATE, "wal-full", "dax", medium=DISK), 1.5, False, "msync mode"),
     Mark("open after a crash with a full 8 MiB log, in seconds",
          key("recovery", "dax", "recovery", "database=10;log=8", "open"), 0.05, True, ""),
-    Mark("the same of a database of 100 MB over that of 10 MB",
+    Mark("the same of a database of 100 MB over that of 10 MB, rows anywhere in it updated",
          Ratio(key("recovery", "dax", "recovery", "database=100;log=8", "open"),
+               key("recovery", "dax", "recovery", "database=10;log=8", "open")), 1.25, True,
+         "the log names more pages then"),
+    Mark("the same of a database of 100 MB over that of 10 MB, the same rows updated",
+         Ratio(key("recovery", "dax", "recovery", "database=100;log=8;updated=10", "open"),
                key("recovery", "dax", "recovery", "database=10;log=8", "open")), 1.25, True,
          "independent of the database's size"),
     Mark("probe on first pin: CPU time of a cold scan with it over without",
@@ -114,6 +119,14 @@ def cpu_of(samples, number):
     return samples.ratio(*(key._replace(metric="cpu") for key in number))
 
 
+def alone_of(samples, number):
+    """The same with one connection that may write, as there is one to a `:memory:` database; or None."""
+    if not isinstance(number, Ratio):
+        return None
+    over, under = (key._replace(subject="dax-exclusive") if key.subject == "dax" else key for key in number)
+    return samples.ratio(over, under)
+
+
 def judge(samples, marks=None):
     """A Verdict for each mark; summary and met are None where it was not measured."""
     verdicts = []
@@ -123,5 +136,6 @@ def judge(samples, marks=None):
         if summary:
             met = summary.median <= mark.bound if mark.at_most else summary.median >= mark.bound
         floor = number_of(samples, mark.floor) if mark.floor else None
-        verdicts.append(Verdict(mark, summary, cpu_of(samples, mark.number), met, floor))
+        verdicts.append(Verdict(mark, summary, cpu_of(samples, mark.number), met, floor,
+                                alone_of(samples, mark.number)))
     return verdicts

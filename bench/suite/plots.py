@@ -10,7 +10,7 @@ import subprocess
 from samples import Key, number_of, parameters_of
 
 COLOURS = {
-    "dax": "#0072B2", "dax-embedded": "#56B4E9", "wal-full": "#D55E00", "wal-normal": "#E69F00",
+    "dax": "#0072B2", "dax-exclusive": "#003F63", "dax-embedded": "#56B4E9", "wal-full": "#D55E00", "wal-normal": "#E69F00",
     "wal-mmap": "#CC79A7", "rollback": "#8C8C8C", "memory": "#009E73", "memdb": "#8FD9C0",
     "lmdb": "#222222",
 }
@@ -98,7 +98,9 @@ PLOTS = [
           "writers", "rate", "writers", logs=""),
     bars("recovery", "From opening after a kill to the first row", "s", "recovery",
          [(f"{database} MB, log {log} MB", "recovery", f"database={database};log={log}", "open")
-          for database, log in ((10, 8), (100, 8), (1000, 8), (10, 16), (10, 64))], log=False),
+          for database, log in ((10, 8), (100, 8), (1000, 8), (10, 16), (10, 64))]
+         + [(f"{database} MB, 10 updated", "recovery", f"database={database};log=8;updated=10", "open")
+            for database in (100, 1000)], log=False),
     lines("pinned_log", "Behind a pinned reader: the log (or WAL)", "updates", "bytes", "pinned",
           "pinned", "log_live", "updates", logs=""),
     lines("pinned_file", "Behind a pinned reader: the database file", "updates", "bytes", "pinned",

@@ -28,13 +28,13 @@ LEFT_OUT = {
     "sizes": set(),
     "costs": set(),
     "ycsb": set(),
-    "first_pin": STOCK | {"memory", "memdb", "lmdb"},
+    "first_pin": STOCK | {"dax-exclusive", "memory", "memdb", "lmdb"},
     "tpcc": {"lmdb"},
-    "concurrency": {"memory", "memdb"},
-    "pinned": {"memory", "memdb", "rollback"},
+    "concurrency": {"dax-exclusive", "memory", "memdb"},
+    "pinned": {"dax-exclusive", "memory", "memdb", "rollback"},
     "commit_tail": set(),
     "recovery": {"memory", "memdb", "lmdb", "rollback"},
-    "page_cache": STOCK | {"dax", "memory", "memdb", "lmdb"},
+    "page_cache": STOCK | {"dax", "dax-exclusive", "memory", "memdb", "lmdb"},
 }
 # Nothing takes no time. (A count of bytes, fences or system calls may be none; so may the rate of a thread
 # that has a few milliseconds on a busy machine.)

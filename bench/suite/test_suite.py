@@ -129,6 +129,14 @@ class Marks(unittest.TestCase):
         disk = marks.Ratio(*(k._replace(medium="disk") for k in number))
         self.assertIsNone(marks.cpu_of(samples_of(rows), disk))
 
+    def test_the_ratio_of_the_exclusive_connection_stands_beside_that_of_the_others(self):
+        rows = [(s, 0, "w", "-", "time", v) for s, v in (("dax", 8), ("dax-exclusive", 6), ("memory", 4))]
+        for over, under, ratio in (("dax", "memory", 1.5), ("memory", "dax", 4 / 6)):
+            number = marks.Ratio(key(over), key(under))
+            self.assertEqual(marks.alone_of(samples_of(rows), number).median, ratio)
+            self.assertIsNone(marks.alone_of(samples_of(rows[::2]), number))
+        self.assertIsNone(marks.alone_of(samples_of(rows), key("dax")))
+
     def test_every_mark_is_about_daxlite(self):
         for mark in marks.MARKS:
             keys = mark.number if isinstance(mark.number, marks.Ratio) else [mark.number]
@@ -203,7 +211,7 @@ class Document(unittest.TestCase):
         with tempfile.NamedTemporaryFile("r", encoding="utf-8") as stream:
             document.write(stream.name, run, samples, verdicts, [])
             text = stream.read()
-        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | 2 | - | 1 | **not met** |", text)
+        self.assertIn("| first | <= 1.5 | 2 (1 .. 3) | 2 | - | 1 | **not met** | - |", text)
         self.assertIn("| second | <= 1 | - | - | - | - | not measured |", text)
         self.assertIn("0 of 1 that were measured are met", text)
         self.assertIn("| w | - | time | us | 2 (1 .. 3) | 4 4x |", text)
@@ -269,15 +277,17 @@ class Runner(unittest.TestCase):
         self.assertIn("tmpfs,good,memory,w,-,time,us,2,3,3,3,1.5,1.5,1.5\n", csv)
         self.assertIn("tmpfs,broken,dax,w,-,time,us,2,4,4,4,1,1,1\n", csv)
 
-    def test_memdb_is_asked_only_what_has_a_floor(self):
+    def test_some_subjects_are_asked_only_what_has_a_mark(self):
         said = 'echo "result,${*},-,time,2,us" | tr " " "_"\n'
         program = "#!/bin/sh\n" + said
         for name, arguments, asked in (
                 ("tpcc", (), "--workloads_tpcc"), ("good", (), None), ("good", ("--subjects", "memdb"), "")):
             _, _, csv = self.run_suite({name: program}, *arguments, "--rounds", "1")
-            lines = [line for line in csv.splitlines() if f",{name},memdb," in line]
-            self.assertEqual(len(lines), asked is not None, (name, arguments))
-            self.assertTrue(all(asked in line for line in lines), lines)
+            for subject in ("memdb", "dax-exclusive"):
+                lines = [line for line in csv.splitlines() if f",{name},{subject}," in line]
+                wanted = asked is not None and (not arguments or subject in arguments)
+                self.assertEqual(len(lines), wanted, (name, subject, arguments))
+                self.assertTrue(all(asked in line for line in lines), lines)
 
     def test_the_marks_get_rounds_of_their_own_beside_the_others(self):
         program = """#!/bin/sh
