@@ -311,12 +311,16 @@ dax_rc commit_run(struct store *s, uint64_t *txid_out, struct dax_err *err)
     GUARDED_ADD(g->pages_committed, t->log_pages + t->log_pairs + t->direct_count);
     GUARDED_ADD(g->pages_scratch, scratch);
     /* In cache-line modes a point is a fence and cannot fail. */
-    struct dax_err sealing = {.text = "a page was in a state that no commit can meet"};
-    rc = s->persist.mode == PERSIST_MSYNC ? DAX_OK : log_seal(s, &sealing);
-    if (rc != DAX_OK || !commit_publish(s, txid)) {
+    struct dax_err sealing; /* not set until it is needed: 500 bytes */
+    const char *lost = NULL;
+    if (s->persist.mode != PERSIST_MSYNC && log_seal(s, &sealing) != DAX_OK)
+        lost = sealing.text;
+    else if (!commit_publish(s, txid))
+        lost = "a page was in a state that no commit can meet";
+    if (lost) {
         /* Durable, but this process has lost its way: no more writes; the next open replays. */
         (void)store_fail(s, err, "transaction %llu is committed, but %.400s",
-                         (unsigned long long)txid, sealing.text);
+                         (unsigned long long)txid, lost);
         txn_reset(s);
         return DAX_CORRUPT;
     }

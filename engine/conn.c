@@ -413,9 +413,11 @@ dax_rc conn_pin(struct conn *c, uint64_t offset, size_t len, void **out, struct 
     *out = NULL;
     if (!c->reading)
         return conn_misuse(err, "pinning needs a snapshot");
-    /* What nearly every call is: one page, for one who does not write. */
-    if (len == DAX_PAGE_BYTES && offset % DAX_PAGE_BYTES == 0 && offset != 0 && !c->writing &&
-        c->pins_used != CONN_PINS_ALL && c->size_bytes >= len && offset <= c->size_bytes - len) {
+    /* What nearly every call is: one page, for one who has not written. (Under locking_mode=EXCLUSIVE the writer
+     * lock is held all the time.) */
+    if (len == DAX_PAGE_BYTES && offset % DAX_PAGE_BYTES == 0 && offset != 0 &&
+        !(c->writing && c->store->txn.active) && c->pins_used != CONN_PINS_ALL &&
+        c->size_bytes >= len && offset <= c->size_bytes - len) {
         unsigned entry = (unsigned)__builtin_ctz(~c->pins_used);
         uint64_t page = offset >> DAX_PAGE_SHIFT;
         uint8_t *at = pin_take_base(c->store, c->slot, entry, page, c->probe);
