@@ -174,6 +174,10 @@ bool lines_try_update(struct persist *p, uint8_t *to, const uint8_t *from,
 static void lines_call_unpack(void *arg)
 {
     const struct lines_call *c = arg;
+    /* A load that faults maps sixteen pages of a tmpfs, a store one: opening 100 MB with 8 MiB of log took 32
+     * to 43 ms, and 50 without. (DAX is mapped by 2 MiB, and a store behind a load may fault once more.) */
+    if (c->persist->mode == PERSIST_VOLATILE)
+        (void)*(const volatile uint8_t *)c->to;
     lines_unpack(c->persist, c->to, c->a, c->bitmap);
 }
 
