@@ -472,6 +472,37 @@ START_TEST(test_only_committed_bytes_in_one_piece_are_pinned)
 }
 END_TEST
 
+/* Under locking_mode=EXCLUSIVE: one lock, several transactions, reads in between. A pin of before the first store
+ * is one of the last committed state and outlives the commit. */
+START_TEST(test_who_keeps_the_writer_lock_pins_what_is_committed)
+{
+    struct conn *c = db_open(unit_path("app.db"));
+    db_write(c, 0, PAGES, 1);
+    db_checkpoint(c, CHECKPOINT_FULL);
+    db_begin(c);
+    for (uint64_t version = 2; version < 6; version++) {
+        uint8_t *changed = db_pin(c, 5), *other = db_pin(c, 6);
+        ck_assert_uint_eq(db_version(changed, 5), version - 1);
+        db_put(c, 5, version);
+        ck_assert_ptr_null(pin_try(c, 5 * DB_PAGE, DB_PAGE));
+        ck_assert_uint_eq(db_version(changed, 5), version - 1);
+        unit_ok(conn_commit(c, &err));
+        uint8_t *now = db_pin(c, 5);
+        ck_assert_uint_eq(db_version(now, 5), version);
+        ck_assert_uint_eq(db_version(changed, 5), version - 1);
+        ck_assert_uint_eq(db_version(other, 6), 1);
+        db_unpin(c, 5, changed);
+        db_unpin(c, 6, other);
+        ck_assert_uint_eq(db_version(now, 5), version);
+        db_unpin(c, 5, now);
+    }
+    db_check(c, 5, 5);
+    db_check(c, 6, 1);
+    db_end(c);
+    db_close(c);
+}
+END_TEST
+
 START_TEST(test_the_pins_of_a_slot_run_out_without_harm)
 {
     struct conn *c = db_open(unit_path("app.db"));
@@ -564,6 +595,7 @@ int main(void)
     tcase_add_test(tc, test_a_shrunk_page_is_zapped_while_pinned_then_truncated_then_absent);
     tcase_add_test(tc, test_a_page_that_comes_back_does_not_come_back_under_an_old_pin);
     tcase_add_test(tc, test_only_committed_bytes_in_one_piece_are_pinned);
+    tcase_add_test(tc, test_who_keeps_the_writer_lock_pins_what_is_committed);
     tcase_add_test(tc, test_the_pins_of_a_slot_run_out_without_harm);
     tcase_add_test(tc, test_zero_copy_and_copies_are_counted_apart);
     tcase_add_test(tc, test_a_poisoned_page_is_an_error_and_other_pages_are_not);
