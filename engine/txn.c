@@ -279,13 +279,13 @@ static void txn_store_whole(struct store *s, struct txn_page *p, const uint8_t *
 static dax_rc txn_store(struct store *s, struct txn_page *p, size_t at, const void *buf, size_t len,
                         struct dax_err *err)
 {
+    p->compared = false; /* also of one that has been moved to scratch: page 0 needs its mark again */
     if (p->scratch)
         return txn_store_scratch(s, p->scratch, at, buf, len, err);
     if (len == DAX_PAGE_BYTES) {
         txn_store_whole(s, p, buf);
         return DAX_OK;
     }
-    p->compared = false;
     memcpy(txn_address(s, p) + at, buf, len);
     return DAX_OK;
 }

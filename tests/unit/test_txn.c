@@ -393,6 +393,44 @@ START_TEST(test_a_record_too_large_for_the_ring_becomes_pairs)
 }
 END_TEST
 
+/* SQLite may write page 0 again behind a prepare that has moved it to scratch: its version there needs the mark
+ * again. Without it a crash leaves a file that says it is plain, and the log is forgotten. */
+START_TEST(test_page_0_has_its_mark_also_when_it_is_written_again_in_scratch)
+{
+    const char *path = unit_path("app.db"), *copy = unit_path("copy.db");
+    txn_open(100);
+    db_small_ring(writer, 128 * DAX_KIB);
+    db_close(writer);
+    writer = db_open(path);
+    store = writer->store;
+    db_begin(writer);
+    for (uint64_t page = 0; page < 60; page++)
+        db_put(writer, page, 2);
+    unit_ok(conn_prepare(writer, &err));
+    ck_assert_uint_ne(txn_find(&store->txn, 0)->scratch, 0);
+    if (_i < 2)
+        db_put(writer, 0, 3);
+    else /* a part of it */
+        unit_ok(conn_write(writer, "\1\1", 2, DAX_HEADER_WRITE_VERSION, &err));
+    if (_i % 2)
+        unit_ok(conn_prepare(writer, &err));
+    db_commit(writer);
+    db_checkpoint(writer, CHECKPOINT_FULL);
+    ck_assert_uint_eq(*base_at(&store->base, DAX_HEADER_READ_VERSION), DAX_MARK_READ_VERSION);
+    db_write(writer, 70, 71, 4); /* in the log */
+    db_copy(path, copy);
+    struct conn *again = db_open(copy);
+    unit_ok(conn_begin_read(again, &err));
+    if (_i < 2)
+        db_check(again, 0, 3);
+    db_check_range(again, 1, 60, 2);
+    db_check(again, 70, 4);
+    conn_end_read(again);
+    db_close(again);
+    db_close(writer);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = db_case("txn", 300);
@@ -408,5 +446,6 @@ int main(void)
     tcase_add_test(tc, test_a_truncate_gives_the_budget_back);
     tcase_add_test(tc, test_prepare_is_idempotent_and_a_write_after_it_counts);
     tcase_add_test(tc, test_a_record_too_large_for_the_ring_becomes_pairs);
+    tcase_add_loop_test(tc, test_page_0_has_its_mark_also_when_it_is_written_again_in_scratch, 0, 4);
     return db_main(tc, "txn");
 }
