@@ -314,7 +314,7 @@ int main(int argc, char **argv)
         return 0;
     }
     measure_memory(&b);
-    uint64_t count = bench_scale(&b, 2000, 1000, 10);
+    uint64_t count = bench_scale(&b, 2000, 300, 10);
     count_system_calls(&b, argv, count);
     if (b.size != BENCH_TINY) /* valgrind alone takes seconds to start */
         count_instructions(&b, argv, count);
