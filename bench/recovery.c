@@ -13,7 +13,7 @@
  *
  *   recovery, database=MB;log=MB;updated=MB   the same, where updates reach only the first so many MB: the log of a
  *                                  small database beside a large one. Anywhere in a large database they change
- *                                  more pages, and each is a page fault.
+ *                                  more pages, and each is a page fault or a part of one.
  *
  * The same bytes of log are ten times as many commits for dax as for a WAL: see commits.
  */
