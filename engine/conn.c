@@ -177,17 +177,25 @@ static bool conn_thread_writes(const struct region *r)
            atomic_load_explicit(&r->slots[owner].tid, memory_order_relaxed) == snapshot_thread();
 }
 
+/* Who is refused again after waiting in vain means to write: it may wait for longer than a mere reader. */
+static void conn_await_turn(struct conn *c)
+{
+    struct region *r = &c->store->region;
+    c->refused = false;
+    if (!conn_thread_writes(r)) {
+        uint32_t doubled = c->missed < DAX_WRITER_AWAIT_DOUBLED ? c->missed : DAX_WRITER_AWAIT_DOUBLED;
+        c->soft = writer_await_turn(r, c->slot, c->ticket, (uint64_t)DAX_WRITER_AWAIT_NS << doubled);
+        c->missed += !c->soft;
+    }
+    if (!c->soft)
+        conn_look_tidy(c);
+}
+
 dax_rc conn_begin_read_in_turn(struct conn *c, struct dax_err *err)
 {
     CONN_GUARD(c, err);
-    if (c->refused && !c->reading) {
-        struct region *r = &c->store->region;
-        c->refused = false;
-        c->soft = !conn_thread_writes(r) &&
-                  writer_await_turn(r, c->slot, c->ticket, DAX_WRITER_AWAIT_NS);
-        if (!c->soft)
-            conn_look_tidy(c);
-    }
+    if (c->refused && !c->reading)
+        conn_await_turn(c);
     return conn_begin_read(c, err);
 }
 
@@ -469,8 +477,10 @@ static dax_rc conn_lock_writer(struct conn *c, struct dax_err *err)
     if (locked)
         conn_unlock_writer(c);
     c->refused = true;
-    if (!c->ticket)
+    if (!c->ticket) {
         c->ticket = writer_ticket(r);
+        c->missed = 0;
+    }
     return newest ? dax_err_set(err, DAX_BUSY, 0, "%s: another connection is writing",
                                 c->store->base.path)
                   : dax_err_set(err, DAX_BUSY_SNAPSHOT, 0,

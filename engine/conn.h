@@ -21,6 +21,7 @@ struct conn {
     bool refused;  /* by the last conn_begin_write: the next read may wait for its turn */
     bool soft;     /* may hold the writer lock softly (writer.h) */
     uint32_t ticket; /* place among those who were refused; 0: was not */
+    uint32_t missed; /* how often it has waited in vain since it has this ticket */
     uint32_t private_limit; /* frames of one transaction */
     uint64_t snapshot;
     uint64_t size_bytes; /* of the snapshot */

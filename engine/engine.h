@@ -80,9 +80,9 @@ dax_rc conn_close(struct conn *c, struct dax_err *err);
 DAX_CHECKED dax_rc conn_begin_read(struct conn *c, struct dax_err *err);
 
 /* The same for a read that may become a write. After a conn_begin_write that was DAX_BUSY or
- * DAX_BUSY_SNAPSHOT it waits up to DAX_WRITER_AWAIT_NS (but not for another connection of its own thread) for
- * its turn among all who were refused, so that the conn_begin_write that follows is not refused again: writer.h.
- * Never fails for want of it. */
+ * DAX_BUSY_SNAPSHOT it waits up to DAX_WRITER_AWAIT_NS, or for longer if it was refused before as
+ * well (but not for another connection of its own thread), for its turn among all who were refused, so that
+ * the conn_begin_write that follows is not refused again: writer.h. Never fails for want of it. */
 DAX_CHECKED dax_rc conn_begin_read_in_turn(struct conn *c, struct dax_err *err);
 
 /* Give the snapshot up. Without one: no effect. Pins still held are a failed check: they are

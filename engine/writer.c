@@ -264,16 +264,38 @@ static bool writer_is_idle(const struct region *r)
     return true;
 }
 
-/* Is the turn over? At its end; or before, if whoever's it is does not use it: the lock is free, or still
- * as softly held as it was at the last look (*seen, *soft_out). */
-static bool writer_turn_is_over(const struct region *r, uint64_t now, uint32_t *seen,
+/* What one who waits for its turn saw at its last look, and for how long it sleeps until the next. */
+struct writer_look {
+    uint32_t soft; /* the word, if somebody held the lock softly; else 0 */
+    bool idle;
+    uint64_t turn_ends;
+    uint64_t in_use_ns, sleep_ns;
+};
+
+/* Is the turn over? At its end; or before, if whoever's it is does not use it: the lock is as softly held
+ * as at the last look, or idle at two looks in a row. At one look it seems idle as well if the scheduler
+ * has taken the core from the turn's owner, be it for the one who looks; which then sleeps, and the owner
+ * runs on. */
+static bool writer_turn_is_over(const struct region *r, uint64_t now, struct writer_look *l,
                                 uint32_t *soft_out)
 {
     uint32_t w = atomic_load_explicit(&r->header->writer, memory_order_relaxed) & ~WRITER_WAITERS;
-    *soft_out = w & WRITER_SOFT && w == *seen ? w : 0;
-    *seen = w;
-    return *soft_out || writer_is_idle(r) ||
-           now >= atomic_load_explicit(&r->header->turn_ends, memory_order_relaxed);
+    uint64_t ends = atomic_load_explicit(&r->header->turn_ends, memory_order_relaxed);
+    bool idle = writer_is_idle(r);
+    bool unused = idle && l->idle;
+    *soft_out = w & WRITER_SOFT && w == l->soft ? w : 0;
+    if (ends != l->turn_ends)
+        l->in_use_ns = 0;
+    l->soft = w & WRITER_SOFT ? w : 0;
+    l->idle = idle;
+    l->turn_ends = ends;
+    if (l->soft)
+        l->sleep_ns = DAX_WRITER_SOFT_NS;
+    else if (idle)
+        l->sleep_ns = DAX_WRITER_LOOK_NS;
+    else
+        l->sleep_ns = l->in_use_ns = l->in_use_ns ? 2 * l->in_use_ns : DAX_WRITER_LOOK_NS;
+    return *soft_out || unused || now >= ends;
 }
 
 bool writer_await_turn(struct region *r, uint32_t slot, uint32_t ticket, uint64_t wait_ns)
@@ -290,11 +312,12 @@ bool writer_await_turn(struct region *r, uint32_t slot, uint32_t ticket, uint64_
     }
     /* In this order: writer_give, writer_unlock. */
     atomic_store(turn, ticket);
-    uint32_t wanted = WANTED_NO, seen = 0, soft;
+    uint32_t wanted = WANTED_NO, soft;
+    struct writer_look look = {0};
     (void)atomic_compare_exchange_strong(&h->turn_wanted, &wanted, WANTED);
     for (uint64_t end = writer_now_ns() + wait_ns;;) {
         uint64_t now = writer_now_ns();
-        if (writer_turn_is_over(r, now, &seen, &soft)) {
+        if (writer_turn_is_over(r, now, &look, &soft)) {
             atomic_store(&h->turn_wanted, WANTED_NOW);
             writer_pass_on(r, slot, soft);
         }
@@ -309,10 +332,9 @@ bool writer_await_turn(struct region *r, uint32_t slot, uint32_t ticket, uint64_
         }
         /* Whoever holds the lock hands over when it releases it, if the turn is over; else it is for
          * those who wait to find out. */
-        uint64_t ends = atomic_load_explicit(&h->turn_ends, memory_order_relaxed);
-        uint64_t until = now + DAX_WRITER_LOOK_NS;
-        if (ends > now && ends < until)
-            until = ends;
+        uint64_t until = now + look.sleep_ns;
+        if (look.turn_ends > now && look.turn_ends < until)
+            until = look.turn_ends;
         writer_sleep(turn, ticket, (until < end ? until : end) - now);
     }
 }

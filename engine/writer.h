@@ -15,7 +15,8 @@
  *
  * Who was refused waits for a soft hold (writer_await_turn), each in its slot's `turn`, with a ticket
  * that it keeps until it has written. Whoever releases the lock gives it to the lowest ticket, but not
- * before `turn_ends`, unless whoever's turn it is does not use it. A soft hold is stolen
+ * before `turn_ends`, unless whoever's turn it is does not use it: those who wait have found the lock free
+ * at two looks in a row. A soft hold is stolen
  *   - by whoever has waited for the lock as long as it may;
  *   - by those who wait for their turn, when they look a second time and it is still a soft one.
  * So a soft hold that is forgotten costs them a millisecond, once.

@@ -87,6 +87,34 @@ START_TEST(test_waiting_for_a_turn_is_bounded_and_leaves_no_trace)
 }
 END_TEST
 
+/* The lock is free, but it is the turn of somebody who may be between two transactions, or waiting for a
+ * core. */
+START_TEST(test_a_turn_is_not_over_at_the_first_look)
+{
+    static struct region r;
+    unit_ok(region_create(&r, &err));
+    atomic_store(&r.header->slot_high, 3);
+    for (unsigned soft = 0; soft < 2; soft++) {
+        if (soft) /* of slot 2, in the place of a lock that is free */
+            ck_assert(writer_await_turn(&r, 2, 1, 0));
+        uint32_t was = word(&r);
+        ck_assert_int_eq(was != 0, soft);
+        atomic_store(&r.header->turn_ends, UINT64_MAX);
+        atomic_store(&r.header->turn_wanted, 1);
+        ck_assert(!writer_await_turn(&r, 1, 2, 0)); /* one look */
+        ck_assert_uint_eq(word(&r), was);
+        ck_assert_uint_eq(atomic_load(&r.header->turns_missed), soft + 1);
+        ck_assert(writer_await_turn(&r, 1, 2, UINT64_C(500000000000)));
+        ck_assert(writer_claim(&r, 1));
+        ck_assert_uint_eq(atomic_load(&r.header->turns_stolen), soft);
+        writer_unlock(&r, 1);
+        ck_assert_uint_eq(word(&r), 0);
+        atomic_store(&r.header->turn_wanted, 0);
+    }
+    region_destroy(&r);
+}
+END_TEST
+
 /* --- what becomes of a soft hold ----------------------------------------------------------------- */
 
 static struct conn *first, *second;
@@ -182,6 +210,57 @@ START_TEST(test_a_soft_hold_ends_with_whatever_ends_the_read)
     db_close(second);
     expect_free();
     db_close(first);
+}
+END_TEST
+
+static _Atomic bool hold_begun, hold_ends;
+
+static void *hold_lock(void *arg)
+{
+    (void)arg;
+    db_begin(first);
+    atomic_store(&hold_begun, true);
+    while (!atomic_load(&hold_ends))
+        usleep(1000);
+    db_end(first);
+    return NULL;
+}
+
+/* Once is no reason: it may only read from now on. */
+START_TEST(test_who_is_refused_again_waits_for_longer)
+{
+    pthread_t thread;
+    open_both();
+    struct region_header *h = first->store->region.header;
+    for (unsigned round = 0; round < 2; round++) {
+        atomic_store(&hold_begun, false);
+        atomic_store(&hold_ends, false);
+        ck_assert_int_eq(pthread_create(&thread, NULL, hold_lock, NULL), 0);
+        while (!atomic_load(&hold_begun))
+            usleep(1000);
+        unit_ok(conn_begin_read_in_turn(second, &err)); /* was not refused: does not wait */
+        uint64_t missed = atomic_load(&h->turns_missed);
+        for (unsigned i = 0; i < 2; i++) {
+            unit_fails(conn_begin_write(second, &err), DAX_BUSY, "another connection is writing");
+            ck_assert_uint_eq(second->missed, i);
+            conn_end_read(second);
+            unit_ok(conn_begin_read_in_turn(second, &err));
+            ck_assert_uint_eq(second->missed, i + 1);
+            ck_assert_uint_eq(atomic_load(&h->turns_missed), missed + i + 1);
+        }
+        atomic_store(&hold_ends, true);
+        pthread_join(thread, NULL);
+        if (round == 0) { /* written at last; else it has only read */
+            unit_ok(conn_begin_write(second, &err));
+            db_put(second, 1, 1);
+            db_commit(second);
+        }
+        conn_end_read(second);
+        ck_assert_uint_eq(second->ticket, 0);
+        expect_free();
+    }
+    db_close(first);
+    db_close(second);
 }
 END_TEST
 
@@ -345,9 +424,11 @@ int main(void)
     TCase *tc = db_case("turns", 600);
     tcase_add_test(tc, test_the_lock_goes_to_whoever_has_waited_longest);
     tcase_add_test(tc, test_waiting_for_a_turn_is_bounded_and_leaves_no_trace);
+    tcase_add_test(tc, test_a_turn_is_not_over_at_the_first_look);
     tcase_add_test(tc, test_who_was_refused_writes_in_its_turn);
     tcase_add_test(tc, test_a_soft_hold_that_idles_is_stolen);
     tcase_add_test(tc, test_a_soft_hold_ends_with_whatever_ends_the_read);
+    tcase_add_test(tc, test_who_is_refused_again_waits_for_longer);
     tcase_add_test(tc, test_nobody_is_refused_in_its_turn_unless_it_was_stolen);
     tcase_add_test(tc, test_every_sql_writer_gets_through_beside_the_others);
     return db_main(tc, "turns");
