@@ -4,7 +4,9 @@
  * a second alternate: readers alone, readers beside one thread that updates a random row per
  * transaction without a pause. `writers`: 1 .. 8 threads do such updates, phases with one of them
  * alternate with phases of all, half a second each, so that one who waits is seen to wait. What is
- * compared with each other so meets the same moments of the machine.
+ * compared with each other so meets the same moments of the machine. `pausing` (full runs): four writers,
+ * each of which rests a tenth of a millisecond after each update, as programs do that have other work: so
+ * there is room for four, and a store that keeps the lock for one of them wastes it.
  * Writers use the connections' busy timeout of ten seconds, as applications do; a statement that still
  * ends with SQLITE_BUSY is counted and repeated.
  *
@@ -16,6 +18,7 @@
  *                                   p50 p99 p99.9 max us of an update, waiting for the others included;
  *                                   cpu us/op over all of them; fairness: the slowest writer / the mean;
  *                                   busy 1/op
+ *   pausing, writers=4              the same
  *
  * Each value read must be one that was stored whole: its first and last word are the same.
  */
@@ -56,6 +59,7 @@ struct arena {
      * a phase; relaxed, since the barrier that follows orders everything else. */
     unsigned kind;
     bool end;
+    uint64_t pause_ns; /* of a writer after an update */
     uint64_t wall_ns[KINDS]; /* of all phases, main thread only */
     atomic_bool stop;
     pthread_barrier_t begin;
@@ -107,6 +111,12 @@ static bool update_row(struct worker *w)
     return rc == SQLITE_OK;
 }
 
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    nanosleep(&t, NULL);
+}
+
 static void run_phase(struct worker *w, struct sum *sum)
 {
     uint64_t cpu = cpu_ns();
@@ -116,6 +126,8 @@ static void run_phase(struct worker *w, struct sum *sum)
             uint64_t begin = wall_ns();
             done = update_row(w);
             latency_add(&sum->latency, wall_ns() - begin);
+            if (w->arena->pause_ns)
+                sleep_ns(w->arena->pause_ns);
         } else {
             read_row(w);
         }
@@ -144,12 +156,6 @@ static void *worker_main(void *arg)
     sqlite3_finalize(w->update);
     kv_close(w->kv);
     return NULL;
-}
-
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
-    nanosleep(&t, NULL);
 }
 
 /* Runs all workers through `pairs` phases of both kinds, after one pair that is not counted. */
@@ -239,7 +245,8 @@ static void measure_readers(struct arena *a, unsigned readers, uint64_t pairs, u
            "op/s");
 }
 
-static void measure_writers(struct arena *a, unsigned writers, uint64_t pairs, uint64_t phase_ns)
+static void measure_writers(struct arena *a, const char *workload, unsigned writers, uint64_t pairs,
+                            uint64_t phase_ns)
 {
     static struct worker workers[THREADS_MAX];
     char parameter[64];
@@ -261,13 +268,13 @@ static void measure_writers(struct arena *a, unsigned writers, uint64_t pairs, u
     if (one == 0 || all.operations == 0)
         bench_die("writers", "not one update was done: a longer run is needed");
     snprintf(parameter, sizeof(parameter), "writers=%u", writers);
-    report("writers", parameter, "rate", together, "op/s");
-    report("writers", parameter, "kept", together / one, "ratio");
-    report("writers", parameter, "cpu", cpu_of(&all), "us/op");
-    report_latency("writers", parameter, &all.latency);
-    report("writers", parameter, "fairness", (double)slowest * writers / (double)all.operations,
+    report(workload, parameter, "rate", together, "op/s");
+    report(workload, parameter, "kept", together / one, "ratio");
+    report(workload, parameter, "cpu", cpu_of(&all), "us/op");
+    report_latency(workload, parameter, &all.latency);
+    report(workload, parameter, "fairness", (double)slowest * writers / (double)all.operations,
            "ratio");
-    report("writers", parameter, "busy", (double)all.busy / (double)all.operations, "1/op");
+    report(workload, parameter, "busy", (double)all.busy / (double)all.operations, "1/op");
 }
 
 static void load_rows(struct arena *a)
@@ -301,6 +308,9 @@ int main(int argc, char **argv)
     if (bench_wants(&b, "writers"))
         for (unsigned writers = 1; writers <= THREADS_MAX; writers *= 2)
             if (!sparse || writers == 4)
-                measure_writers(&a, writers, pairs / 2, phase_ns * 5);
+                measure_writers(&a, "writers", writers, pairs / 2, phase_ns * 5);
+    a.pause_ns = 100000;
+    if (bench_wants(&b, "pausing") && b.size != BENCH_QUICK)
+        measure_writers(&a, "pausing", 4, pairs / 2, phase_ns * 5);
     return 0;
 }
