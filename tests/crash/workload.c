@@ -48,6 +48,13 @@ static void must_exec(sqlite3 *on, const char *sql)
     workload_violation(what);
 }
 
+static void must_vexec(sqlite3 *on, const char *fmt, va_list ap)
+{
+    char sql[1024];
+    vsnprintf(sql, sizeof sql, fmt, ap);
+    must_exec(on, sql);
+}
+
 static void open_db(void)
 {
     char uri[IMAGE_PATH + 64], what[400];
@@ -106,15 +113,22 @@ static void note(enum op_kind kind)
         trace_add(hooks.record, kind, FILE_BASE, hooks.record->golden_count, 0, NULL);
 }
 
-static void tx(const char *fmt, ...)
+/* A part of a transaction. */
+static void exec(const char *fmt, ...)
 {
-    char sql[1024];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(sql, sizeof sql, fmt, ap);
+    must_vexec(db, fmt, ap);
     va_end(ap);
+}
+
+static void tx(const char *fmt, ...)
+{
+    va_list ap;
     note(OP_BEGIN);
-    must_exec(db, sql);
+    va_start(ap, fmt);
+    must_vexec(db, fmt, ap);
+    va_end(ap);
     note(OP_ACK);
     note_golden(vfs_conn_of(db, "main"));
 }
@@ -125,6 +139,21 @@ static void checkpoint(const char *mode)
     snprintf(sql, sizeof sql, "PRAGMA wal_checkpoint(%s)", mode);
     must_exec(db, sql);
     look_at(vfs_conn_of(db, "main")->store);
+}
+
+/* What the running transaction has goes to the engine and is prepared, as by a commit that is refused
+ * behind it; SQLite then goes on. It keeps page 1 back until it commits. */
+static void prepare(void)
+{
+    struct conn *c = vfs_conn_of(db, "main");
+    struct dax_err err;
+    uint8_t first[DAX_PAGE_BYTES];
+    hooks_must(sqlite3_db_cacheflush(db) == SQLITE_OK, "cacheflush");
+    hooks_must(conn_read(c, first, sizeof first, 0, &err) == DAX_OK, "%s", err.text);
+    first[63]++; /* of the user version */
+    hooks_must(conn_write(c, first, sizeof first, 0, &err) == DAX_OK &&
+                   conn_prepare(c, &err) == DAX_OK,
+               "%s", err.text);
 }
 
 /* Another connection that holds pages from `first` on; the caller drops it before the close. */
@@ -240,6 +269,27 @@ static void run_big(void)
     tx("UPDATE t SET v=replace(v,'0','1')"); /* no new page: scratch alone */
     tx("BEGIN; UPDATE t SET v=v||'!'; INSERT INTO t SELECT k+1000, v FROM t WHERE k<200; COMMIT");
     tx("UPDATE t SET v='two' WHERE k=2");
+    close_db();
+}
+
+/* Page 0 and others are changed again behind a prepare that has moved them to scratch, or could leave them
+ * where they were. */
+static void run_prepared(void)
+{
+    static const char *const rows[] = {"", " WHERE k=1"};
+    open_db();
+    for (int i = 0; i < 4; i++) {
+        note(OP_BEGIN);
+        exec("BEGIN; UPDATE t SET v='%d'||v%s", i, rows[i % 2]);
+        prepare();
+        if (i >= 2) {
+            exec("UPDATE t SET v='again %d' WHERE k=2", i);
+            prepare();
+        }
+        exec("COMMIT");
+        note(OP_ACK);
+        note_golden(vfs_conn_of(db, "main"));
+    }
     close_db();
 }
 
@@ -465,6 +515,9 @@ const struct workload workloads[] = {
     {"big_listed", "the same with the list of pages in scratch", 4096,
      TABLE ROWS(400) "INSERT INTO t SELECT i, i||hex(zeroblob(400)) FROM n;", true, false, false, 4,
      run_big},
+    {"prepared", "pages that are written again behind a prepare", 65536,
+     TABLE ROWS(200) "INSERT INTO t SELECT i, i||hex(zeroblob(400)) FROM n;", true, false, false, 2,
+     run_prepared},
     {"pinned", "checkpoints with pinned pages, relogged", 262144,
      TABLE ROWS(60) "INSERT INTO t SELECT i, i||hex(zeroblob(90)) FROM n;", true, false, false, 1,
      run_pinned},
