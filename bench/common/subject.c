@@ -177,6 +177,8 @@ void bench_start_bare(struct bench *b, int argc, char **argv)
     if (b->size == BENCH_TINY && setenv("DAX_BENCH_SHARED", "1", 1) != 0)
         bench_die("setenv", strerror(errno));
     sqlite3_config(SQLITE_CONFIG_LOG, show_log, NULL);
+    if (getenv("DAX_BENCH_UNCOUNTED"))
+        sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     become_embedded(b, argv);
 }
 

@@ -32,6 +32,9 @@
  *                 nothing of it durable. What SQLite costs where a VFS stands below it
  *   lmdb          LMDB, durable default, through kv.h
  *
+ * With DAX_BENCH_UNCOUNTED in the environment (bench/run --uncounted) SQLite does not count what it
+ * allocates, for which all threads take one mutex (SQLITE_CONFIG_MEMSTATUS); by default it does.
+ *
  * SQLite's cache has its default size in all of them, and connections are without mutex: one thread
  * at a time uses a connection.
  */
